@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from http import HTTPStatus
+
 from litefleet_agent.service.metrics import CONTENT_TYPE
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -24,6 +27,8 @@ from .pages.fleet import roster_of
 from .security import SecurityHeaders
 from .service import Service, service_of
 
+_LOG = logging.getLogger("litefleet.serve")
+
 
 def make_app(service: Service) -> Starlette:
     """Return the application for one project."""
@@ -43,13 +48,15 @@ def make_app(service: Service) -> Starlette:
 
 
 def health(request: Request) -> Response:
-    """Return 200 while the state can be read, else 503 with the reason."""
+    """Return 200 while the state can be read, else 503; why not is for people who are logged in, and for the log."""
     service = service_of(request)
     try:
         with service.state() as state:
             state.rollouts(service.config().fleet, 1)
     except LitefleetError as error:
-        return PlainTextResponse(f"{error}\n", 503)
+        _LOG.warning("the state cannot be read: %s", error)  # the sentence names files and servers
+        known = known_of(request)
+        return PlainTextResponse(f"{error if known else 'The state cannot be read: see the log of the server.'}\n", 503)
     return PlainTextResponse("ok\n")
 
 
@@ -74,7 +81,16 @@ def _http_error(request: Request, error: Exception) -> Response:
     if error.status_code == 403 and known is not None:
         what = {"path": request.url.path[:200], "method": request.method, "why": error.detail}
         service_of(request).auth.log.refused(known.person.actor, "request refused", what)
-    return error_response(request, error.status_code, error.detail, error.headers)
+    return error_response(request, error.status_code, _said(error), error.headers)
+
+
+def _said(error: HTTPException) -> str:
+    """Return the sentence about an error; the framework's own have a title only."""
+    if error.detail != HTTPStatus(error.status_code).phrase:
+        return error.detail
+    return {404: "There is no such page.", 405: "Nothing is done at this address with that method."}.get(
+        error.status_code, error.detail
+    )
 
 
 def _own_error(request: Request, error: Exception) -> Response:

@@ -43,11 +43,11 @@ def error_response(
     if status == 401 and request.scope["method"] == "GET":
         wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         return RedirectResponse(f"/login?next={quote(wanted, safe='')}" if wanted != "/" else "/login", 303, added)
-    shown = html.escape(translated(sentence))
+    shown = html.escape(translated(sentence)).replace("\n", "<br>")
     return HTMLResponse(
         f'<!doctype html><html lang="{current_lang().tag}"><head><meta charset="utf-8"><title>litefleet: {status}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<link rel="stylesheet" href="/static/dashboard.css"></head>'
+        '<link rel="icon" href="/static/icon.svg"><link rel="stylesheet" href="/static/dashboard.css"></head>'
         f'<body class="plain"><main><h1>{status}</h1><p>{shown}</p><p><a href="/">litefleet</a></p></main></body></html>',
         status,
         added,

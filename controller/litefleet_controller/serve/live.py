@@ -172,4 +172,4 @@ def event_stream(updates: AsyncGenerator[Update, None], name: str = "update") ->
 
 def number_after(last_event_id: str) -> int:
     """Return the number in a Last-Event-ID header; 0 for anything else."""
-    return int(last_event_id) if last_event_id.isdecimal() and len(last_event_id) < 20 else 0
+    return int(last_event_id) if last_event_id.isdecimal() and len(last_event_id) < 19 else 0

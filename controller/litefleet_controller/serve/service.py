@@ -120,8 +120,8 @@ def service_of(request: HTTPConnection) -> Service:
 
 def _stamp(path: Path) -> object:
     """Return what changes when a file, or a file of a folder, changes."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
     try:
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
         found = [(str(file), file.stat()) for file in files]
     except OSError:
         return None

@@ -23,9 +23,9 @@ HTML = {"accept": "text/html"}
 def project(folder: Path) -> Options:
     """Write a project of one device and one model."""
     (folder / "model").mkdir(parents=True, exist_ok=True)
-    (folder / "hosts.ini").write_text("cam-1 ansible_host=127.0.0.1\n")
+    (folder / "hosts.yaml").write_text("devices:\n  cam-1: {host: 127.0.0.1, port: 1}\n")
     (folder / "litefleet.yaml").write_text(
-        f"fleet: shop\ninventory: {folder / 'hosts.ini'}\nstore: {folder / 'store'}\nmodels:\n  cls: {{source: model}}\n"
+        f"fleet: shop\ninventory: {folder / 'hosts.yaml'}\nstore: {folder / 'store'}\nmodels:\n  cls: {{source: model}}\n"
     )
     return Options(folder / "litefleet.yaml")
 

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from ..auth import Role
+from ..auth.requests import ROLE
 from . import changing, reading, schemas
 from .events import events
 from .openapi import openapi
@@ -46,6 +47,7 @@ def _by_method(ones: list[Operation]) -> Callable[[Request], Awaitable[Response]
         answer: Response = await endpoints["GET" if request.method == "HEAD" else request.method](request)
         return answer
 
+    setattr(endpoint, ROLE, {one.method: one.role for one in ones})
     return endpoint
 
 

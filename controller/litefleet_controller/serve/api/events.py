@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from ...common.errors import UsageError
+from ...common.errors import LitefleetError, UsageError
 from ...common.text import json_ready
 from ...operations.find import find_rollout
 from ...reports.status_text import rollouts_dict
@@ -72,7 +72,11 @@ async def _chunks(
                 continue
             more = True
             while more:
-                news = await run_in_threadpool(_news, service, ident, after)
+                try:
+                    news = await run_in_threadpool(_news, service, ident, after)
+                except LitefleetError as error:  # the client connects again, and continues after its last event
+                    yield _event("problem", {"detail": str(error)})
+                    return
                 for number, move in news.moves:
                     after = number
                     yield _event("move", move, number)

@@ -50,6 +50,15 @@ class Known:
     is_new: bool = False  # the session began with this request: its cookie has to be sent
 
 
+def bearer_of(connection: HTTPConnection) -> str | None:
+    """Return the token that a request itself carries; None without one.
+
+    A proxy that asks for a password passes the browser's `Authorization: Basic …` on: that is no token, and nobody's failure.
+    """
+    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
 class OneTimeLink:
     """The secret of a link that opens the dashboard once, for the person who started it."""
 
@@ -81,9 +90,9 @@ class Auth:
 
     def known(self, connection: HTTPConnection) -> Known | None:
         """Return who sends a request; None for nobody, and for a token or a header that is not accepted."""
-        scheme, _, token = connection.headers.get("authorization", "").partition(" ")
-        if scheme:
-            found = self.users.of_token(token.strip()) if scheme.lower() == "bearer" else None
+        token = bearer_of(connection)
+        if token is not None:
+            found = self.users.of_token(token)
             return Known(found[0]) if found else None
         cookie = connection.cookies.get(self.cookie_name, "")
         session = self.sessions.find(cookie) if cookie else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import logging
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
@@ -14,8 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ...common.errors import LitefleetError
 from ..errors import error_response
-from .auth import Auth, Known
-from .requests import KNOWN
+from .auth import Auth, Known, bearer_of
+from .requests import KNOWN, form_fields
 
 _LOG = logging.getLogger("litefleet.serve")
 _SAFE = ("GET", "HEAD", "OPTIONS")
@@ -56,7 +56,7 @@ class Identify:
 
     async def _identified(self, request: Request) -> tuple[Known | None, Response | None]:
         """Return who sends a request, and the response where it goes no further."""
-        auth, has_token = self._auth, "authorization" in request.headers
+        auth, has_token = self._auth, bearer_of(request) is not None
         address = auth.address_of(request)
         if has_token or (request.scope["path"], request.method) == ("/login", "POST"):
             wait_s = auth.attempts.wait_s(address)
@@ -102,7 +102,7 @@ async def _forgery(request: Request, known: Known | None, receive: Receive) -> t
     if not given and request.headers.get("content-type", "").partition(";")[0].strip().lower() == _FORM:
         body = await request.body()
         receive = _again(body, receive)
-        given = parse_qs(body.decode("latin-1"), max_num_fields=1000).get("csrf", [""])[0]
+        given = form_fields(body).get("csrf", "")
     if hmac.compare_digest(given.encode("utf-8", "replace"), known.session.csrf.encode()):
         return "", receive
     return "This form is out of date. Load the page again, then send it again.", receive
@@ -113,7 +113,10 @@ def is_own_origin(request: HTTPConnection) -> bool:
     origin = request.headers.get("origin")
     if origin is None:
         return request.headers.get("sec-fetch-site", "none") in ("same-origin", "none")
-    return urlsplit(origin).netloc.lower() == request.headers.get("host", "").lower()
+    try:
+        return urlsplit(origin).netloc.lower() == request.headers.get("host", "").lower()
+    except ValueError:  # as "http://["
+        return False
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

@@ -6,6 +6,7 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
 
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from .auth import Known
 
 KNOWN = "litefleet.known"  # key of a request's scope
+
+ROLE = "needed_role"  # attribute of an endpoint: the role that `needs` asks for; an endpoint of several methods has a mapping
+_MOST_FIELDS = 1000  # of a form
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -42,6 +46,15 @@ def csrf_token(request: HTTPConnection) -> str:
     return known.session.csrf if known is not None and known.session is not None else ""
 
 
+def form_fields(body: bytes) -> dict[str, str]:
+    """Return the first value of each field of a form; nothing where it has more than 1000 fields."""
+    try:
+        found = parse_qs(body.decode("utf-8", "replace"), max_num_fields=_MOST_FIELDS)
+    except ValueError:
+        return {}
+    return {name: values[0] for name, values in found.items()}
+
+
 def needs(role: Role) -> Callable[[Callable[[Request], Any]], Endpoint]:
     """Let only people of a role, or of a higher one, call an endpoint; others get 401 or 403, and the audit log an entry.
 
@@ -59,6 +72,7 @@ def needs(role: Role) -> Callable[[Callable[[Request], Any]], Endpoint]:
                 return response
             return await run_in_threadpool(endpoint, request)
 
+        setattr(checked, ROLE, role)
         return checked
 
     return decorated

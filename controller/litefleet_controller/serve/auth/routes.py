@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -14,15 +14,15 @@ from ...catalogue.language import current_lang
 from ...catalogue.translate import tr
 from ..service import service_of
 from .people import Person
-from .requests import known_of
+from .requests import form_fields, known_of
 
 
 async def login(request: Request) -> Response:
     """Show the form; begin a session for a link's secret or a token."""
     auth = service_of(request).auth
     if request.method == "POST":
-        form = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=10)
-        token, goal = form.get("token", [""])[0].strip(), own_path(form.get("next", [""])[0])
+        form = form_fields(await request.body())
+        token, goal = form.get("token", "").strip(), own_path(form.get("next", ""))
         found = await run_in_threadpool(auth.users.of_token, token)
         if found:
             return await run_in_threadpool(_begin, request, *found, goal)
@@ -75,7 +75,7 @@ def _page(goal: str, problem: str = "", status: int = 200) -> Response:
     return HTMLResponse(
         f'<!doctype html><html lang="{current_lang().tag}"><head><meta charset="utf-8"><title>litefleet</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<link rel="stylesheet" href="/static/dashboard.css"></head><body class="plain"><main><h1>litefleet</h1>'
+        '<link rel="icon" href="/static/icon.svg"><link rel="stylesheet" href="/static/dashboard.css"></head><body class="plain"><main><h1>litefleet</h1>'
         f'{shown}<form method="post" action="/login"><input type="hidden" name="next" value="{html.escape(goal)}">'
         f'<p><label>{label} <input type="password" name="token" autocomplete="current-password" required autofocus>'
         f"</label></p><p><button>{button}</button></p></form></main></body></html>",

@@ -22,7 +22,7 @@ from ...reports.values import shared_findings
 from ..auth import Role, needs
 from ..service import service_of
 from .fleet import number_of
-from .render import page
+from .render import page, segment
 
 _PAGE = 50
 _NAME = re.compile(r"[\w.-]{1,120}")  # of a report's file, without .json
@@ -130,5 +130,6 @@ def file(request: Request) -> Response:
     if kind not in _MADE:
         raise HTTPException(404, "A report is html, json, csv, junit or markdown.")
     make, media, ending = _MADE[kind]
-    named = {"Content-Disposition": f"attachment;filename={name}.{ending}"}
+    # RFC 6266: a copied report's name may have letters that no header holds.
+    named = {"Content-Disposition": f"attachment; filename*=UTF-8''{segment(f'{name}.{ending}')}"}
     return Response(make(report), media_type=media, headers=named)

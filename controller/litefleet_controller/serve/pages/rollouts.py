@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from urllib.parse import quote
@@ -19,6 +20,7 @@ from ...reports.rollout_summary import CONDITIONS
 from ...rollout.policy import GateLimit, Policy
 from ..auth import Role, needs, person_of
 from ..jobs import Job
+from ..journal import JournalError
 from ..live import event_stream, number_after
 from ..queries.rollouts import RolloutPage, rollout_list, rollout_page, rollout_rows_page, stamp_of
 from ..service import Service, service_of
@@ -26,6 +28,7 @@ from .actions import actions_for
 from .fleet import number_of
 from .render import page
 
+_LOG = logging.getLogger("litefleet.serve")
 _SHOWN_S = 3600.0  # for which a failed job is shown
 _JOBS = 20  # latest jobs that are looked at
 KINDS: Mapping[str, str] = {
@@ -156,7 +159,12 @@ def stamp_now(service: Service, ident: str) -> str:
 def jobs_of(service: Service, ident: str) -> list[Job]:
     """Return the jobs of this server on a rollout that are under way, or failed within the last hour."""
     since = time.time() - _SHOWN_S
-    mine = [job for job in service.jobs.all()[:_JOBS] if job.asked.get("rollout") == ident]
+    try:
+        latest = service.jobs.all()[:_JOBS]
+    except JournalError as error:  # the disk is full, or read-only: the rollout itself can be read
+        _LOG.warning("%s", error)
+        return []
+    mine = [job for job in latest if job.asked.get("rollout") == ident]
     return [job for job in mine if not job.over or (job.state in ("failed", "lost") and job.ended_at > since)]
 
 

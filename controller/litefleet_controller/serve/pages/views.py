@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from ...common.errors import LitefleetError
 from ...common.files import write_atomically
 from ..auth import Person, Role, needs, person_of
 from ..auth.routes import own_path
@@ -26,6 +27,10 @@ _MOST_PEOPLE = 1000
 _YEAR_S = 365 * 86400
 _one = threading.Lock()
 _FILTERS = ("q", "group", "model", "status", "version", "part", "drift", "sort")
+
+
+class NotSaved(LitefleetError):
+    """The file of views cannot be written."""
 
 
 class View(BaseModel):
@@ -63,7 +68,10 @@ def _change(service: Service, person: Person, name: str, query: str | None) -> N
             kept = [*kept, View(name=name, query=query)][-_MOST:]
         people = {**document.people, person.name: kept}
         if len(people) <= _MOST_PEOPLE:
-            write_atomically(path, json.dumps(_Document(people=people).model_dump()).encode())
+            try:
+                write_atomically(path, json.dumps(_Document(people=people).model_dump()).encode())
+            except OSError as error:
+                raise NotSaved(f"{path} cannot be written: {error.strerror}. Check free space and permissions.") from error
 
 
 @needs(Role.VIEW)
@@ -71,7 +79,7 @@ async def save(request: Request) -> Response:
     """Save the overview's query under a name."""
     form = await request.form(max_fields=10)
     name = str(form.get("name", "")).strip()[:60]
-    pairs = [(k, v) for k, v in parse_qsl(str(form.get("query", ""))[:1000], max_num_fields=20) if k in _FILTERS]
+    pairs = [(k, v) for k, v in parse_qsl(str(form.get("query", ""))[:1000]) if k in _FILTERS]
     query = urlencode(pairs)[:1000]
     if name:
         await run_in_threadpool(_change, service_of(request), person_of(request), name, query)
