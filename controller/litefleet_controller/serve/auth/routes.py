@@ -75,7 +75,8 @@ def _page(goal: str, problem: str = "", status: int = 200) -> Response:
     return HTMLResponse(
         f'<!doctype html><html lang="{current_lang().tag}"><head><meta charset="utf-8"><title>litefleet</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<link rel="icon" href="/static/icon.svg"><link rel="stylesheet" href="/static/dashboard.css"></head><body class="plain"><main><h1>litefleet</h1>'
+        '<link rel="icon" href="/static/icon.svg"><link rel="stylesheet" href="/static/dashboard.css"></head>'
+        '<body class="plain"><main><h1>litefleet</h1>'
         f'{shown}<form method="post" action="/login"><input type="hidden" name="next" value="{html.escape(goal)}">'
         f'<p><label>{label} <input type="password" name="token" autocomplete="current-password" required autofocus>'
         f"</label></p><p><button>{button}</button></p></form></main></body></html>",

@@ -71,7 +71,9 @@ def _change(service: Service, person: Person, name: str, query: str | None) -> N
             try:
                 write_atomically(path, json.dumps(_Document(people=people).model_dump()).encode())
             except OSError as error:
-                raise NotSaved(f"{path} cannot be written: {error.strerror}. Check free space and permissions.") from error
+                raise NotSaved(
+                    f"{path} cannot be written: {error.strerror}. Check free space and permissions."
+                ) from error
 
 
 @needs(Role.VIEW)
