@@ -85,6 +85,7 @@ PAGES = (
     "docs/how-to/runtimes",
     "docs/index",
     "docs/infer",
+    "docs/monitoring",
     "docs/models",
     "docs/protocol",
     "docs/releases",
