@@ -13,8 +13,9 @@ from litefleet_agent.formats.elf import ElfError, read_elf
 from litefleet_agent.formats.nb import NbError, normalise, read_nb
 from litefleet_agent.formats.npz import NpzError, read_npy
 from litefleet_agent.formats.npz import read_npz as read_npz_on_device
+from litefleet_controller.build.conversion.params import ParamsError, read_params
 from litefleet_controller.build.conversion.preflight import check_source
-from litefleet_controller.build.conversion.program import ParamsError, read_params, read_program
+from litefleet_controller.build.conversion.program import read_program
 from litefleet_controller.build.conversion.protobuf import WireError
 from litefleet_controller.build.golden.files import read_npz
 from litefleet_controller.common.errors import FindingError

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-from collections.abc import Mapping
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
+
+from litefleet_agent.releases.atomic import fsync_folder, write_atomic
 
 from ..common.errors import LitefleetError
-from ..common.files import write_atomically
+from ..common.files import sha256_of, write_atomically
 
 _HEX = frozenset("0123456789abcdef")
+_PIECE = 1 << 20  # bytes read at once
 
 
 class StoreError(LitefleetError):
@@ -24,11 +32,21 @@ def _checked(name: str) -> str:
     return name
 
 
-def _read(path: Path) -> bytes:
+class Received(NamedTuple):
+    """A file of the store that is no blob yet."""
+
+    sha256: str
+    path: Path
+
+
+def _pieces(content: bytes | Path) -> Iterator[bytes]:
+    """Yield bytes, or a file's content.  Raises: StoreError when the file cannot be read."""
     try:
-        return path.read_bytes()
+        with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file:
+            while piece := file.read(_PIECE):
+                yield piece
     except OSError as error:
-        raise StoreError(f"{path} cannot be read: {error.strerror}.") from error
+        raise StoreError(f"{content!s} cannot be read: {error.strerror}.") from error
 
 
 class ArtifactStore:
@@ -40,8 +58,13 @@ class ArtifactStore:
         self._variants = root / "variants"
 
     def _write(self, path: Path, data: bytes) -> None:
-        try:
+        with self._writable():
             write_atomically(path, data)
+
+    @contextmanager
+    def _writable(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise StoreError(
                 f"The artifact store {self.root} cannot be written: {error.strerror}. "
@@ -57,19 +80,46 @@ class ArtifactStore:
 
         Raises: StoreError when the store cannot be written, or the file cannot be read.
         """
-        data = _read(content) if isinstance(content, Path) else content
-        sha256 = hashlib.sha256(data).hexdigest()
-        if not self.intact(sha256):
-            self._write(self.path(sha256), data)
-        return sha256
+        with self.received(_pieces(content)) as received:
+            self.keep(received)
+        return received.sha256
+
+    @contextmanager
+    def received(self, pieces: Iterable[bytes]) -> Iterator[Received]:
+        """Copy bytes into a file of the store, which is removed at the end of the block unless `keep` made it a blob.
+
+        So what is checked is what is kept, whatever happens to the original.  Raises: StoreError when the store cannot be
+        written; what `pieces` raises, but for OSError.
+        """
+        digest = hashlib.sha256()
+
+        def hashed() -> Iterator[bytes]:
+            for piece in pieces:
+                digest.update(piece)
+                yield piece
+
+        path = self._blobs / f".tmp-received-{os.getpid()}-{secrets.token_hex(6)}"
+        with self._writable():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(str(path), hashed(), mode=0o644)
+        try:
+            yield Received(digest.hexdigest(), path)
+        finally:
+            path.unlink(missing_ok=True)
+
+    def keep(self, received: Received) -> None:
+        """Make a received file the blob of its SHA-256; replace a damaged copy.  Raises: StoreError as `received`."""
+        if not self.intact(received.sha256):
+            with self._writable():
+                received.path.replace(self.path(received.sha256))
+                fsync_folder(str(self._blobs))
 
     def intact(self, sha256: str) -> bool:
         """Whether the blob exists and its bytes have the SHA-256 in its name."""
         try:
-            self.read(sha256)
-        except StoreError:
+            return sha256_of(self.path(sha256)) == sha256
+        except (OSError, StoreError):
             return False
-        return True
 
     def read(self, sha256: str) -> bytes:
         """Return a blob's bytes after hashing them.  Raises: StoreError when it is missing, unreadable or damaged."""

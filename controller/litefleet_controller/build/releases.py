@@ -13,6 +13,7 @@ from litefleet_agent.facts.arch import ARCHES, Arch
 from litefleet_agent.findings import Finding
 from litefleet_agent.findings.model_file import check_file
 from litefleet_agent.formats.engine_settings import EngineSettings
+from litefleet_agent.releases.atomic import write_atomic
 from litefleet_agent.releases.store import release_id
 from litefleet_agent.verification.comparison import TENSOR
 from litefleet_agent.verification.golden_cases import precision_of
@@ -27,8 +28,9 @@ from ..config.runtimes import RuntimeConfig
 from ..devices.deliver import Release, is_special, kind_of
 from .artifacts import ArtifactStore
 from .conversion.convert import Artifact, admit, convert_with_any
+from .conversion.params import ParamsError
 from .conversion.preflight import Source, find_source, load_source
-from .conversion.program import ParamsError, read_program
+from .conversion.program import read_program
 from .conversion.variant import Variant, make_variant
 from .golden.dataset import read_dataset
 from .golden.files import LOD, Array, Tensor
@@ -224,7 +226,7 @@ class ReleaseBuilder:
 
         def examine() -> bool:
             try:
-                return is_rounded_to_fp16(read_program(source.program), source.params)
+                return is_rounded_to_fp16(read_program(source.program), b"".join(source.pieces()))
             except ParamsError:
                 return False
 
@@ -242,9 +244,7 @@ class ReleaseBuilder:
             return files
         folder = self._config.store / "sources" / source.sha256[:32]
         paths = folder / "inference.pdmodel", folder / "inference.pdiparams"
-        for path, data in zip(paths, (source.program, source.params), strict=True):
-            if not path.exists() or path.read_bytes() != data:
-                write_atomically(path, data)
+        await asyncio.to_thread(_write_pair, source, *paths)
         return paths
 
     async def judged_golden(self, model: str) -> JudgedGolden:
@@ -463,6 +463,14 @@ class ReleaseBuilder:
         for task in self._made.values():
             task.cancel()
         await asyncio.gather(*self._made.values(), return_exceptions=True)
+
+
+def _write_pair(source: Source, program: Path, params: Path) -> None:
+    """Write a source's program and combined parameters where they are not whole yet."""
+    if not program.exists() or program.read_bytes() != source.program:
+        write_atomically(program, source.program)
+    if not params.exists() or sha256_of(params) != source.facts.params_sha256:
+        write_atomic(str(params), source.pieces(), mode=0o644)
 
 
 async def _awaited(make: Callable[[], Awaitable[_T]]) -> _T:

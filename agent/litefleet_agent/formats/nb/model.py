@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import Dict, Iterable, Tuple
+from typing import Dict, Iterable, Optional, Tuple
 
 from .consistency import inconsistency
 from .header import HEADER_SIZE, VERSION_END, Bytes, Header, normalised_version, read_header
@@ -57,8 +57,8 @@ class NbModel:
         return sum(count for dtype, count in self.weight_dtypes.items() if dtype in QUANTISED)
 
 
-def read_nb(data: Bytes) -> NbModel:
-    """Describe a .nb file from its bytes.
+def read_nb(data: Bytes, hashes: Optional[Tuple[str, str]] = None) -> NbModel:
+    """Describe a .nb file from its bytes; `hashes` are its SHA-256 and its normalised form's where they are known.
 
     A file whose parameters are damaged or cut off is described with `complete=False`.
     Raises NbError, the only exception for any bytes, when it cannot be described at all.
@@ -72,13 +72,21 @@ def read_nb(data: Bytes) -> NbModel:
     else:
         params = read_params(rest)
     damage = inconsistency(view[HEADER_SIZE : HEADER_SIZE + header.topology_size])
-    return _model(view, header, program, params, len(rest), damage)
+    return _model(view, header, program, params, len(rest), damage, hashes or _hashes(view))
 
 
-def _model(view: memoryview, header: Header, program: Program, params: Params, rest: int, damage: str) -> NbModel:
+def _model(
+    view: memoryview,
+    header: Header,
+    program: Program,
+    params: Params,
+    rest: int,
+    damage: str,
+    hashes: Tuple[str, str],
+) -> NbModel:
     walked = header.meta_version != 1
     damage = params.damage or _missing(program, params, walked) or damage
-    sha256, normalised = _hashes(view)
+    sha256, normalised = hashes
     return NbModel(
         meta_version=header.meta_version,
         opt_version=header.opt_version,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import mmap
 import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -17,7 +19,8 @@ from litefleet_agent.findings import Finding, Severity, finding
 from litefleet_agent.findings.model_file import accelerators, check_alone, check_file
 from litefleet_agent.formats.checked import shortened
 from litefleet_agent.formats.files import open_regular
-from litefleet_agent.formats.nb import NbError, NbModel, normalise, read_nb
+from litefleet_agent.formats.nb import NbError, NbModel, read_nb
+from litefleet_agent.formats.nb.header import VERSION_END, normalised_version
 from litefleet_agent.sandbox import Policy
 from litefleet_agent.sandbox.launch import command
 
@@ -26,6 +29,7 @@ from ...common.subprocesses import SubprocessEnd, run_subprocess
 from ..artifacts import ArtifactStore
 from ..toolchain import Toolchain
 from .aborts import check_aborts
+from .params import PIECE
 from .preflight import Source, check_age
 from .static import check_source_for
 from .variant import Variant, target_arch
@@ -64,16 +68,27 @@ class Artifact:
     seconds: float = 0.0
 
 
-def gate(data: bytes, arches: Iterable[Arch]) -> tuple[NbModel | None, list[Finding]]:
-    """Return (the model, findings) of a .nb, by itself and for each of `arches`; None for an unreadable file."""
+def gate(path: Path, hashes: tuple[str, str], arches: Iterable[Arch]) -> tuple[NbModel | None, list[Finding]]:
+    """Return (the model, findings) of a .nb, by itself and for each of `arches`; None for an unreadable file.
+
+    The file is one of the store, which nobody shortens: it is mapped.  `hashes` are its SHA-256 and the normalised one.
+    """
     try:
-        model = read_nb(data)
+        model = _read_mapped(path, hashes)
     except NbError as error:
         return None, [finding(error.finding_code, str(error))]
     found = list(check_alone(model))
     for arch in arches:
         found += check_file(model, arch)
     return model, list(dict.fromkeys(found))
+
+
+def _read_mapped(path: Path, hashes: tuple[str, str]) -> NbModel:
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        # It ends with its last view.  Parameters are walked over: their pages are never read.
+        data = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else b""
+        return read_nb(memoryview(data), hashes)
 
 
 def _errors(findings: Iterable[Finding]) -> list[Finding]:
@@ -118,19 +133,22 @@ def _opt_argv(source: Source, toolchain: Toolchain, variant: Variant, folder: Pa
         arguments.append("--enable_fp16=true")
     if variant.quant:
         arguments += ["--quant_model=true", f"--quant_type={_QUANT_FLAGS[variant.quant]}"]
-    size = len(source.program) + len(source.params)
+    size = source.facts.size
     policy = Policy(work=str(folder), data_bytes=_DATA + 8 * size, file_bytes=_FILE + 4 * size)
     return command(str(toolchain.python), policy, str(toolchain.opt), arguments)
 
 
-async def _run_opt(source: Source, variant: Variant, toolchain: Toolchain, time_limit_s: float) -> bytes:
-    """Convert in a temporary folder and return the raw .nb.
+async def _run_opt(
+    source: Source, variant: Variant, toolchain: Toolchain, store: ArtifactStore, time_limit_s: float
+) -> tuple[str, NbModel, list[Finding]]:
+    """Convert in a temporary folder, check the normalised .nb and store it; return its SHA-256, content and findings.
 
-    Raises: FindingError with LF205 or LF206; FolderError where the temporary folder cannot be used.
+    Raises: FindingError with LF205, LF206 or the checks' findings; FolderError where the temporary folder cannot be used.
     """
     try:
         with tempfile.TemporaryDirectory(prefix="litefleet-opt-") as name:
-            return await _run_opt_in(Path(name), source, variant, toolchain, time_limit_s)
+            written = await _run_opt_in(Path(name), source, variant, toolchain, time_limit_s)
+            return await asyncio.to_thread(_stored, written, variant, store)
     except OSError as error:
         where = error.filename or tempfile.gettempdir()
         raise FolderError(f"{where} cannot be used: {error.strerror}. Free space there, or set TMPDIR.") from error
@@ -138,33 +156,48 @@ async def _run_opt(source: Source, variant: Variant, toolchain: Toolchain, time_
 
 async def _run_opt_in(
     folder: Path, source: Source, variant: Variant, toolchain: Toolchain, time_limit_s: float
-) -> bytes:
+) -> Path:
     (folder / "source.pdmodel").write_bytes(source.program)
-    (folder / "source.pdiparams").write_bytes(source.params)
+    await asyncio.to_thread(_write, folder / "source.pdiparams", source.pieces())
     env = {"PATH": os.defpath, "HOME": str(folder), "TMPDIR": str(folder), "LC_ALL": "C.UTF-8"}
     argv = _opt_argv(source, toolchain, variant, folder)
     end = await run_subprocess(argv, time_limit_s=time_limit_s, env=env, cwd=folder)
+    path = folder / "converted.nb"
     try:
-        with open_regular(folder / "converted.nb", follow=False) as stream:
-            written = b"" if end.timed_out or end.code else stream.read()
+        with open_regular(path, follow=False) as stream:
+            written = not (end.timed_out or end.code) and stream.read(1) != b""
     except OSError:
-        written = b""
+        written = False
     if not written:
         raise FindingError([explain_end(end, variant, time_limit_s)])
-    return written
+    return path
 
 
-def _normalised(data: bytes) -> bytes:
-    try:
-        return normalise(data)
-    except NbError as error:
-        raise FindingError.of(error.finding_code, str(error)) from error
+def _write(path: Path, pieces: Iterable[bytes]) -> None:
+    with path.open("wb") as file:
+        file.writelines(pieces)
 
 
-def _gated(data: bytes, variant: Variant) -> tuple[NbModel, list[Finding]]:
+def _stored(written: Path, variant: Variant, store: ArtifactStore) -> tuple[str, NbModel, list[Finding]]:
+    """Copy a converted file into the store, normalised, and keep it there when it fits the variant's target."""
+    with store.received(_normalised(written)) as received:
+        model, found = _gated(received.path, received.sha256, variant)
+        store.keep(received)
+        return received.sha256, model, found
+
+
+def _normalised(path: Path) -> Iterator[bytes]:
+    """Yield a file with its header's unused bytes zeroed, so that equal conversions give equal bytes."""
+    with open_regular(path, follow=False) as stream:
+        yield normalised_version(stream.read(VERSION_END))
+        while piece := stream.read(PIECE):
+            yield piece
+
+
+def _gated(path: Path, sha256: str, variant: Variant) -> tuple[NbModel, list[Finding]]:
     """Check a converted file for its variant's target.  Raises: FindingError when the file does not fit it."""
     arch = target_arch(variant.target)
-    model, found = gate(data, [arch] if arch else [])
+    model, found = gate(path, (sha256, sha256), [arch] if arch else [])  # it was normalised before
     errors = _errors(found)
     if model is None or errors:
         raise FindingError(errors)
@@ -179,7 +212,7 @@ def _from_store(store: ArtifactStore, source: Source, variant: Variant, started:
     sha256 = store.lookup(variant.key)
     if sha256 is None:
         return None
-    model, found = _gated(store.read(sha256), variant)
+    model, found = _gated(store.path(sha256), sha256, variant)
     return Artifact(
         sha256, store.path(sha256), variant, model, _all(source, variant, found), True, time.monotonic() - started
     )
@@ -211,9 +244,7 @@ async def convert(
     if cached is not None:
         return cached
     toolchain = await converters.lite(variant.opt_version)
-    data = _normalised(await _run_opt(source, variant, toolchain, time_limit_s))
-    model, found = _gated(data, variant)
-    sha256 = await asyncio.to_thread(store.put, data)
+    sha256, model, found = await _run_opt(source, variant, toolchain, store, time_limit_s)
     store.record(variant.key, sha256, {**asdict(variant), "source": source.name})
     return Artifact(
         sha256,
@@ -230,15 +261,28 @@ def admit(path: Path, store: ArtifactStore) -> Artifact:
 
     Raises: FindingError for a file that cannot be read or described; StoreError.
     """
+    with store.received(_pieces(path)) as received:
+        model, found = gate(received.path, (received.sha256, _normalised_sha256(received.path)), [])
+        if model is None:
+            raise FindingError(found)
+        store.keep(received)
+    return Artifact(received.sha256, store.path(received.sha256), None, model, tuple(found))
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            while piece := file.read(PIECE):
+                yield piece
     except OSError as error:
         raise FindingError.of("LF201", f"{path} cannot be read: {error.strerror}.") from error
-    model, found = gate(data, [])
-    if model is None:
-        raise FindingError(found)
-    sha256 = store.put(data)
-    return Artifact(sha256, store.path(sha256), None, model, tuple(found))
+
+
+def _normalised_sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    for piece in _normalised(path):
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 _CANNOT = frozenset({"LF205", "LF206"})  # another version may succeed

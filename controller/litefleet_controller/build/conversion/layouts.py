@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from ...common.errors import FindingError
 from ...inspection.foreign import other_file
-from .program import ParamsError, Program, read_params, read_program
+from .params import Params, ParamsError, read_tensors
+from .program import Program, read_program
 from .protobuf import WireError
 
 _MOST_FILES = 200  # of a folder, checked for a model
@@ -140,8 +141,9 @@ def _program_in(path: Path) -> Program | None:
 def _holds(path: Path, program: Program) -> bool:
     """Whether a file holds as many saved tensors as a program has parameters, and nothing else."""
     try:
-        return sum(1 for _ in read_params(path.read_bytes())) == len(program.parameters) > 0
-    except (OSError, ParamsError):
+        with Params((path,)).reader() as reader:
+            return sum(1 for _ in read_tensors(reader)) == len(program.parameters) > 0
+    except (FindingError, ParamsError):
         return False
 
 
@@ -157,19 +159,19 @@ def _names(program: Program) -> list[str]:
     return names
 
 
-def read_files(files: SourceFiles) -> tuple[bytes, bytes]:
-    """Return the program's bytes and the combined parameters'; a combined file is the single ones in the order of their names.
+def read_files(files: SourceFiles) -> tuple[bytes, Params]:
+    """Return the program's bytes and its parameters; a combined file is the single ones in the order of their names.
 
     Raises: FindingError LF201 for a file that cannot be read.
     """
     program = _read(files.program)
     if not files.params.is_dir():
-        return program, _read(files.params)
+        return program, Params((files.params,))
     try:
         names = _names(read_program(program))
     except WireError:
         names = []  # the program's own check says what is wrong
-    return program, b"".join(_read(files.params / name) for name in names)
+    return program, Params(tuple(files.params / name for name in names))
 
 
 def _read(path: Path) -> bytes:

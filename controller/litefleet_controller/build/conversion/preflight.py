@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from ...inspection.foreign import other_file
 from ...inspection.model import version_text
 from .forms import ZERO_D, forms_of
 from .layouts import ENCRYPTED, SourceFiles, find_source, is_pir, looks_random, read_files
-from .program import ParamsError, Program, TensorSpec, largest, read_params, read_program
+from .params import Params, ParamsError, ParamsReader, read_tensors
+from .program import Program, TensorSpec, read_program
 from .protobuf import WireError
 from .vocabularies import vocabularies
 
@@ -46,14 +47,15 @@ class SourceFacts:
     beyond_fp16: tuple[tuple[str, float], ...] = ()  # weights too large for fp16, with their largest magnitude
     size: int = 0  # bytes of program and parameters
     vocabularies: Mapping[str, int] = field(default_factory=dict)  # rows of the tables that inputs index, by input
+    params_sha256: str = ""  # of the parameters
 
 
 @dataclass(frozen=True)
 class Source:
-    """A checked source model, kept as the checked bytes, so that no later write changes what is converted."""
+    """A checked source model: its program, and where its parameters are, which are hashed again whenever they are used."""
 
     program: bytes = field(repr=False)
-    params: bytes = field(repr=False)
+    params: Params = field(repr=False)
     facts: SourceFacts
     name: str = "model"
 
@@ -61,6 +63,10 @@ class Source:
     def sha256(self) -> str:
         """The SHA-256 over program and parameters."""
         return self.facts.sha256
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the parameters in pieces.  Raises: FindingError LF201 when they are not those that were checked."""
+        return self.params.pieces(self.facts.params_sha256)
 
 
 def _checked_program(data: bytes) -> Program:
@@ -93,42 +99,36 @@ def _fits(want: TensorSpec, dtype: str, dims: tuple[int, ...], quantised: frozen
     return [d for d in want.dims if d != 1] == [d for d in dims if d != 1]
 
 
-def _begins(data: bytes) -> bool:
-    """Whether a saved tensor begins at the first byte."""
-    try:
-        return next(read_params(data), None) is not None
-    except ParamsError:
-        return False
-
-
-def _check_params(program: Program, data: bytes) -> None:
-    """Raise LF201/LF203 unless `data` is exactly the program's parameters."""
-    if not data and program.parameters:
+def _check_params(program: Program, reader: ParamsReader) -> list[float]:
+    """Return the largest magnitude of each parameter.  Raises: LF201/LF203 unless `reader` has the program's parameters alone."""
+    if not reader.size and program.parameters:
         raise FindingError.of("LF201", "The model's parameters file is empty.")
-    if looks_random(data) and not _begins(data):
-        raise FindingError.of("LF203", f"The parameters file is not one of PaddlePaddle: {ENCRYPTED}")
     wanted = program.parameters
     quantised = frozenset(name for op in program.details if op.kind in _DEQUANTISE for name in op.inputs.get("X", ()))
-    count = 0
+    largest: list[float] = []
     try:
-        for count, (dtype, dims) in enumerate(read_params(data), 1):
+        for count, tensor in enumerate(read_tensors(reader, largest=True), 1):
+            largest.append(tensor.largest)
             if count > len(wanted):
                 continue
             want = wanted[count - 1]
-            if not _fits(want, dtype, dims, quantised):
+            if not _fits(want, tensor.dtype, tensor.dims, quantised):
                 raise FindingError.of(
                     "LF203",
                     f"Parameter {count} of {len(wanted)}, {want.name!r}, is {want.dtype} {list(want.dims)} in the "
-                    f"program; the parameters file has {dtype} {list(dims)} there.",
+                    f"program; the parameters file has {tensor.dtype} {list(tensor.dims)} there.",
                 )
     except ParamsError as error:
+        if not largest and looks_random(reader.head()):
+            raise FindingError.of("LF203", f"The parameters file is not one of PaddlePaddle: {ENCRYPTED}") from error
         raise FindingError.of(
-            "LF203", f"The parameters file is not whole, or is something else: after {count} tensors, {error}."
+            "LF203", f"The parameters file is not whole, or is something else: after {len(largest)} tensors, {error}."
         ) from error
-    if count != len(wanted):
+    if len(largest) != len(wanted):
         raise FindingError.of(
-            "LF203", f"The program needs {len(wanted)} parameters; the parameters file holds {count}."
+            "LF203", f"The program needs {len(wanted)} parameters; the parameters file holds {len(largest)}."
         )
+    return largest
 
 
 def _quantised_leftovers(program: Program) -> list[Finding]:
@@ -166,7 +166,7 @@ def _known_aborts(program: Program) -> list[Finding]:
     return [finding("LF213", observed) for observed in found]
 
 
-def check_source(program: bytes, params: bytes) -> SourceFacts:
+def check_source(program: bytes, params: bytes | ParamsReader) -> SourceFacts:
     """Check a program and its parameters, and return their description.
 
     A form at which every Paddle-Lite aborts (LF213) is in the description's findings: such a model converts.
@@ -176,11 +176,12 @@ def check_source(program: bytes, params: bytes) -> SourceFacts:
     """
     read = _checked_program(program)
     _refuse_training(read)
-    _check_params(read, params)
+    reader = ParamsReader.of(params) if isinstance(params, bytes) else params
+    largest = _check_params(read, reader)
     if not read.inputs or not read.outputs:
         missing = "inputs (feed)" if not read.inputs else "outputs (fetch)"
         raise FindingError.of("LF207", f"The program has no {missing}: it was not saved for inference.")
-    digest = hashlib.sha256(hashlib.sha256(program).digest() + hashlib.sha256(params).digest()).hexdigest()
+    digest = hashlib.sha256(hashlib.sha256(program).digest() + bytes.fromhex(reader.sha256)).hexdigest()
     return SourceFacts(
         paddle_version=version_text(read.version),
         inputs=read.inputs,
@@ -190,18 +191,19 @@ def check_source(program: bytes, params: bytes) -> SourceFacts:
         sha256=digest,
         findings=(*_known_aborts(read), *_quantised_leftovers(read)),
         forms=forms_of(read),
-        beyond_fp16=_beyond_fp16(read, params),
-        size=len(program) + len(params),
+        beyond_fp16=_beyond_fp16(read, largest),
+        size=len(program) + reader.size,
         vocabularies=vocabularies(read),
+        params_sha256=reader.sha256,
     )
 
 
-def _beyond_fp16(program: Program, params: bytes) -> tuple[tuple[str, float], ...]:
+def _beyond_fp16(program: Program, largest: Sequence[float]) -> tuple[tuple[str, float], ...]:
     """Return the weights beyond fp16's range, without those of batch norms, which the converter folds in fp32."""
     used = {n for op in program.details if op.kind != "batch_norm" for slot in op.inputs.values() for n in slot}
     return tuple(
         (spec.name, most)
-        for spec, most in zip(program.parameters, largest(params), strict=True)
+        for spec, most in zip(program.parameters, largest, strict=True)
         if most > _FP16_MOST and spec.name in used
     )
 
@@ -229,7 +231,9 @@ def load_source(path: Path, params: Path | None = None) -> Source:
     """
     files = find_source(path) if params is None else SourceFiles(path, params)
     program, weights = read_files(files)
-    return Source(program, weights, check_source(program, weights), name=_name_of(path))
+    with weights.reader() as reader:
+        facts = check_source(program, reader)
+    return Source(program, weights, facts, name=_name_of(path))
 
 
 def _name_of(path: Path) -> str:

@@ -1,16 +1,13 @@
-"""Reads the parts of a PaddlePaddle program (.pdmodel) and its combined parameters (.pdiparams) that the checks need."""
+"""Reads the parts of a PaddlePaddle program (.pdmodel) that the checks need."""
 
 from __future__ import annotations
 
-import math
-import struct
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from litefleet_agent.formats.nb.program import DTYPES as NB_DTYPES
 
-from ...common.lazy import numpy as np
 from .protobuf import Value, WireError, fields, integers, message, signed, text
 
 # VarType.Type of framework.proto: a tensor's type by numpy's name, with its width in bytes.  Paddle-Lite has fewer of them.
@@ -25,10 +22,6 @@ DTYPES: Mapping[int, tuple[str, int]] = {
 _NOT_SAVED = frozenset({9, 10, 15, 17})
 _MAX_RANK = 32
 _MAX_INTEGERS = 4096  # of an attribute that the checks read: a column, strides, groups
-
-
-class ParamsError(ValueError):
-    """The bytes are not a combined parameters file; the message names the byte where that shows."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +74,7 @@ class _Var:
         return TensorSpec(self.name, self.dtype, self.dims, self.lod_level)
 
 
-def _tensor_desc(data: memoryview) -> tuple[int, tuple[int, ...]]:
+def tensor_desc(data: memoryview) -> tuple[int, tuple[int, ...]]:
     """Return the data type's number (-1 when there is none) and the dims of a TensorDesc."""
     kind, dims = -1, list[int]()
     for number, value in fields(data):
@@ -101,7 +94,7 @@ def _var_type(var: _Var, data: memoryview) -> None:
         elif number == 3:  # lod_tensor
             for inner, tensor in fields(message(value)):
                 if inner == 1:
-                    dtype, var.dims = _tensor_desc(message(tensor))
+                    dtype, var.dims = tensor_desc(message(tensor))
                     var.dtype = DTYPES.get(dtype, (f"type {dtype}", 0))[0]
                 elif inner == 2:
                     var.lod_level = signed(tensor)
@@ -224,72 +217,9 @@ def read_program(data: bytes) -> Program:
     )
 
 
-def _take(data: memoryview, at: int, layout: str) -> int:
-    size = struct.calcsize(layout)
-    if size > len(data) - at:
-        raise ParamsError(f"it ends in the middle of a tensor's header, at byte {len(data)}")
-    return int(struct.unpack_from(layout, data, at)[0])
-
-
-def _tensor(data: memoryview, at: int) -> tuple[str, tuple[int, ...], int]:
-    """Return dtype, dims and the offset after the tensor at `at`: version, LoD, version, description, data."""
-    start = at
-    levels = _take(data, at + 4, "<Q")
-    if _take(data, at, "<I") != 0 or levels > _MAX_RANK:
-        raise ParamsError(f"no tensor begins at byte {start}")
-    at += 12
-    for _ in range(levels):
-        at += 8 + _take(data, at, "<Q")
-    size = _take(data, at + 4, "<i")
-    if _take(data, at, "<I") != 0 or not 0 < size <= 4096:
-        raise ParamsError(f"no tensor begins at byte {start}")
-    at += 8
-    try:
-        kind, dims = _tensor_desc(data[at : at + size])
-    except WireError as error:
-        raise ParamsError(f"the tensor at byte {start} has no readable description") from error
-    if kind not in DTYPES or any(dim < 0 for dim in dims):
-        raise ParamsError(f"the tensor at byte {start} has no readable description")
-    dtype, width = DTYPES[kind]
-    at += size + width * elements(dims)
-    if at > len(data):
-        raise ParamsError(f"it ends after {len(data)} bytes, in the middle of a tensor that needs {at}")
-    return dtype, dims, at
-
-
 def elements(dims: tuple[int, ...]) -> int:
     """Return how many elements a tensor of these dims holds (1 for a scalar)."""
     count = 1
     for dim in dims:
         count *= dim
     return count
-
-
-def read_params(data: bytes) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Yield (dtype, dims) of each tensor of a combined parameters file, in order, up to its exact end.
-
-    Raises: ParamsError at the byte where the file is no longer one.
-    """
-    for dtype, dims, _ in _tensors(data):
-        yield dtype, dims
-
-
-def largest(data: bytes) -> Iterator[float]:
-    """Yield each tensor's largest finite magnitude, 0.0 for one that holds no 32-bit floats, in the file's order.
-
-    Raises: ParamsError as `read_params` does.
-    """
-    for dtype, dims, end in _tensors(data):
-        count = elements(dims) if dtype == "float32" else 0
-        values = np.frombuffer(data, "<f4", count, end - 4 * count)
-        # Two reductions instead of abs(), which would copy the weights; NaN and Inf are ignored.
-        low, high = (float(np.fmin.reduce(values)), float(np.fmax.reduce(values))) if count else (0.0, 0.0)
-        magnitude = max(-low, high)
-        yield magnitude if math.isfinite(magnitude) else 0.0
-
-
-def _tensors(data: bytes) -> Iterator[tuple[str, tuple[int, ...], int]]:
-    view, at = memoryview(data), 0
-    while at < len(view):
-        dtype, dims, at = _tensor(view, at)
-        yield dtype, dims, at

@@ -17,7 +17,8 @@ from litefleet_agent.verification.comparison import ComparisonSpec
 from ...common.checked import mapping_or_empty
 from ...common.errors import FindingError, LitefleetError
 from ...common.files import write_atomically
-from ..conversion.program import ParamsError, Program
+from ..conversion.params import ParamsError
+from ..conversion.program import Program
 from .files import Array, read_npz
 from .make import ReferenceToolchains, run_reference
 from .perturb import classes_to_swap, find_head, perturbations
@@ -189,10 +190,10 @@ class _Damage:
         return tuple(self._done.values())
 
     async def _run(self, reference: Reference, cases: Sequence[Mapping[str, Array]], known: int) -> None:
-        params = await asyncio.to_thread(reference.params_path.read_bytes)
         head = self._head(reference.program, cases)
-        if 8 * len(params) > _MOST_DAMAGED:
+        if 8 * reference.params_path.stat().st_size > _MOST_DAMAGED:
             return
+        params = await asyncio.to_thread(reference.params_path.read_bytes)
         with tempfile.TemporaryDirectory(prefix="litefleet-damaged-") as folder:
             made = []
             for one in perturbations(reference.program, params, head, self._classes or (0, 0)):

@@ -16,7 +16,7 @@ from litefleet_agent.sandbox import Policy
 from litefleet_agent.sandbox.launch import command
 
 from ...common.errors import EngineError, FindingError, LitefleetError, ToolchainError, UsageError
-from ...common.files import locked, write_atomically
+from ...common.files import locked, sha256_of, write_atomically
 from ...common.lazy import numpy as np
 from ...common.subprocesses import SubprocessEnd, run_subprocess
 from ...config.choices import GoldenSpec
@@ -135,7 +135,7 @@ def _is_readable(path: Path) -> bool:
 def _key(sources: Sequence[Path], given: Sequence[Mapping[str, Array]], engine: str, version: str) -> str:
     """Return the cache key, over everything that changes a golden's bytes.  Raises: UsageError for a missing source."""
     try:
-        hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sources]
+        hashes = [sha256_of(path) for path in sources]
     except OSError as error:
         raise UsageError(f"the model cannot be read: {error}") from error
     cases = [hashlib.sha256(canonical_npz(arrays)).hexdigest() for arrays in given]

@@ -9,7 +9,8 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from ...common.lazy import numpy as np
-from ..conversion.program import Op, Program, read_params
+from ..conversion.params import read_params
+from ..conversion.program import Op, Program
 from ..conversion.protobuf import fields
 
 Weights: TypeAlias = "np.ndarray[Any, np.dtype[np.float32]]"  # a text: numpy is not loaded yet

@@ -30,10 +30,12 @@ def test_a_file_per_parameter_is_the_combined_model(tmp_path: Path) -> None:
     assert find_source(single) == (single / "__model__", single)
     assert find_source(combined) == (combined / "net.program", combined / "weights.bin")
     read = load_source(single)
-    assert read.params == (combined / "weights.bin").read_bytes()
+    assert b"".join(read.pieces()) == (combined / "weights.bin").read_bytes()
     assert load_source(single / "__model__").sha256 == read.sha256
     assert load_source(combined).facts.parameters == read.facts.parameters == 4
-    assert load_source(combined / "net.program", combined / "weights.bin").params == read.params
+    assert (
+        load_source(combined / "net.program", combined / "weights.bin").facts.params_sha256 == read.facts.params_sha256
+    )
     (single / "fc_0.w_0").unlink()
     assert refused(single) == (
         "LF201",
@@ -55,7 +57,7 @@ def test_a_program_without_parameters_needs_no_second_file(tmp_path: Path) -> No
     folder = copied("no_parameters", tmp_path)
     assert [path.suffix for path in folder.iterdir() if path.stat().st_size] == [".pdmodel"]
     read = load_source(folder)
-    assert (read.params, read.facts.parameters) == (b"", 0)
+    assert (list(read.pieces()), read.facts.parameters) == ([], 0)
 
 
 def test_a_parameter_never_names_a_file_outside_the_folder(tmp_path: Path) -> None:

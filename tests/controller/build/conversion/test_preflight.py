@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from litefleet_controller.build.conversion.forms import forms_of
+from litefleet_controller.build.conversion.params import ParamsError, read_params
 from litefleet_controller.build.conversion.preflight import (
     TensorSpec,
     check_age,
@@ -21,7 +22,7 @@ from litefleet_controller.build.conversion.preflight import (
     find_source,
     load_source,
 )
-from litefleet_controller.build.conversion.program import ParamsError, read_params, read_program
+from litefleet_controller.build.conversion.program import read_program
 from litefleet_controller.build.conversion.protobuf import WireError
 from litefleet_controller.common.errors import FindingError
 

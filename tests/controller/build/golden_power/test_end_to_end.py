@@ -116,7 +116,7 @@ def test_every_kind_of_end_differs_from_damaged_weights(exported: Path, tmp_path
     assert head is not None
     classes = classes_to_swap([read_npz(path)[name] for path in built.golden.paths], head.classes)
     assert classes is not None
-    for one in perturbations(built.program, built.source.params, head, classes):
+    for one in perturbations(built.program, built.params_path.read_bytes(), head, classes):
         if one.name in ("swapped", "noise", "tiny"):
             path = tmp_path / f"{one.name}.pdiparams"
             path.write_bytes(one.params)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from litefleet_controller.build.conversion.program import ParamsError, Program, read_params
+from litefleet_controller.build.conversion.params import ParamsError, read_params
+from litefleet_controller.build.conversion.program import Program
 from litefleet_controller.build.golden.perturb import Head, classes_to_swap, find_head, perturbations
 
 from tests.controller.build.golden_power.programs import combined, op, program
