@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncssh
+from litefleet_controller.cli.main import collect_rarely
 from litefleet_controller.devices.agent_archive import agent_archive
 from litefleet_controller.devices.agent_client import AgentClient, Request
 from litefleet_controller.devices.transport.hostkeys import HostKeys
@@ -135,6 +136,7 @@ def main() -> None:
     """Run one job and print its figures."""
     name, plan = sys.argv[1], Plan(Path(sys.argv[2]))
     asyncssh.set_log_level("ERROR")
+    collect_rarely()  # as the command line does
     measured(lambda: JOBS[name](plan))
 
 

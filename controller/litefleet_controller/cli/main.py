@@ -8,6 +8,7 @@ The sentence is on stderr in any case.
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import json
 import logging
@@ -26,6 +27,7 @@ from .common import Stdout, app, in_words, say, set_lang, show
 
 # Newer typer releases contain a click of their own, so the class of the installed click would not catch their errors.
 _WRONG_USE: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+_COLLECTED_AFTER = 50_000  # objects made and not yet freed; Python's own figure is 700
 _SIGINT = 130  # typer's exit code for a Ctrl-C that reaches it
 
 
@@ -39,11 +41,22 @@ def main(argv: list[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that has no such character must not end the run
     if argv is None:  # a program of its own, not a part of one
+        collect_rarely()
         Invocation.program = started_program()
     lang = asked_in(args)
     set_lang(lang)
     boundary = _Boundary(args)
     sys.exit(boundary.exit_code(lambda: app(args=argv, prog_name="litefleet", standalone_mode=False, obj=lang)))
+
+
+def collect_rarely() -> None:
+    """Let Python look for cyclic garbage less often: a process that this program has to itself.
+
+    Modules, and the rows of large fleets, are made by the hundred thousand and stay: looking through them again and again took
+    a fifth of the CPU of `status` and a third of that of `devices` at 10,000 devices.
+    """
+    gc.freeze()  # what was imported so far stays
+    gc.set_threshold(_COLLECTED_AFTER, 10, 10)
 
 
 def _in_words(error: FindingError) -> str:
