@@ -64,14 +64,16 @@ def article(code: str, lang: Lang | str = Lang.EN) -> Article:
 
 
 def advice(code: str) -> tuple[str, str]:
-    """Return why a finding happens and what to do about it, in the language of this process's messages."""
+    """Return why a finding happens and what to do about it, in the language of messages; "" for a later version's code."""
+    if code not in CATALOGUE:
+        return "", ""
     found = article(code, current_lang())
     return found.why, found.do
 
 
 def title_of(code: str) -> str:
-    """Return a finding's name in the language of this process's messages: its slug, in Chinese its title."""
-    return article(code, current_lang()).title
+    """Return a finding's name in the language of messages: its slug, in Chinese its title; "" for a later version's code."""
+    return "" if code not in CATALOGUE else article(code, current_lang()).title
 
 
 def find_code(text: str) -> str:

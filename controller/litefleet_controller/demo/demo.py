@@ -260,6 +260,7 @@ def next_steps(folder: Path, keep_running: bool) -> list[str]:
     lines = [
         f"The report is {_shown(folder / 'report.html')}, one file to open or to mail.  Commands to try:",
         f"  {program} status -c {config}",
+        f"  {program} serve -c {config}",
         f"  {program} inspect {_shown(folder / 'wrong/cls-arm-x86.nb')} --for x86_64",
         f"  {program} explain LF101",
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -63,7 +64,8 @@ def message_of(notice: Notice, lang: Lang) -> Message:
     }
     written = rendered(_built_in(lang), values)
     title, _, text = written.partition("\n")
-    whole = "\n".join(part.rstrip() for part in text.strip("\n").split("\n"))
+    lines = "\n".join(part.rstrip() for part in text.strip("\n").split("\n"))
+    whole = re.sub(r"\n{3,}", "\n\n", lines)  # where a notice names no devices
     return Message(title, f"{title}\n\n{whole}".strip() + "\n", {**values, "title": title, "text": whole})
 
 

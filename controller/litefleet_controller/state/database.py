@@ -27,7 +27,7 @@ from .tables import VERSION_TABLE, metadata
 _SENTENCES: tuple[tuple[str, str], ...] = (
     (r"database is locked", "is busy: another process has been writing for too long; try again, or find out which one"),
     (r"readonly database|read-only", "cannot be written: give this user the right to write it, or name another in `state`"),
-    (r"unable to open database file|permission denied", "cannot be opened: check that it exists and that this user may read it"),
+    (r"unable to open database file|permission denied", "cannot be opened: this user has to read it, and to write in its folder"),
     (r"disk is full|no space left|could not extend", "has no space left on its disk: free some; nothing was written"),
     (r"file is not a database", "is no SQLite database: name another file in `state`"),
     (r"malformed|corrupt|invalid page", "is damaged: put a copy from before in its place; devices keep what they run"),

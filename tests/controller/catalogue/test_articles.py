@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 from litefleet_agent.findings import CATALOGUE, Certainty, Finding
-from litefleet_controller.catalogue.articles import article, find_code, near_codes
+from litefleet_controller.catalogue.articles import advice, article, find_code, near_codes, title_of
 from litefleet_controller.catalogue.details import DETAILS
 from litefleet_controller.catalogue.language import Lang, lang_of
 from litefleet_controller.catalogue.text import index_text, to_text
@@ -268,3 +268,8 @@ def test_no_other_command_loads_the_articles():
     env = {"PYTHONPATH": ":".join(str(ROOT / part) for part in ("agent", "inventory", "controller"))}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "['litefleet_controller.catalogue.language']"  # chooses a language, and reads nothing
+
+
+def test_a_code_of_a_later_version_has_no_words_and_is_no_error() -> None:
+    assert title_of("LF999") == ""
+    assert advice("LF999") == ("", "")

@@ -17,6 +17,7 @@ MESSAGES = files("litefleet_controller.catalogue") / "messages"
 OTHERS = (
     "catalogue/words",  # catalogue/zh.py has its Chinese
     "reports/fleet_metrics",  # Prometheus' texts are for machines
+    "serve/metrics/text",
     "state/migrations",
     "devices/bootstrap",  # the program that is sent first
     "serve/api",  # for programs, as `--json` is: docs/api.md says so
@@ -31,10 +32,11 @@ NOT_SENTENCES = re.compile(
     r"litefleet [a-z-]+( .*)?|\{1\} (TB|ms)|\{1\} min \{2\} s|Coroutine.*|UTC|or|.* run\{2\} .*|.*litefleet explain .*"
     r"|(ID|Name|Only|Show|Path|At most|Do not)\b.*"
     r"|(glibc|numpy|CPython) \{1\}(\.\{2\})?|TensorFlow.*|Keras HDF5|ncnn param|TensorRT engine|Ascend OM|Core ML"
-    r"|OpenVINO IR|1 - CER|No solution found|\{1\} (status|inspect|explain|rollout|demo|plan) .*|NONCE, SHA.*|exit \{1\}\n.*"
+    r"|OpenVINO IR|1 - CER|No solution found|\{1\} (status|serve|inspect|explain|rollout|demo|plan) .*|NONCE, SHA.*"
+    r"|exit \{1\}\n.*|attachment; filename.*|\{1\} port \{2\}"
     r"|LFBOOT \{1\}|too many authentication|max auth|Value error,|\{1\}.*(sh -c|mine|litefleet|@media).*|\{1\}\n\nruntimes.*"
     r"|agent \{1\}|\{\{1\}: FILE\}|def keep.*|database is locked|np\..*|latency \{1\}|file is not a database|Port \{port\}.*"
-    r"|data: \{1\}|id: \{1\}.*|nobody can log in: %s|cannot follow a rollout"
+    r"|data: \{1\}|id: \{1\}.*|nobody can log in: %s|the state cannot be read: %s|cannot follow a rollout"
     r"|jump \{1\}|as \{1\}|job \{1\}"
     r"|; Secure|; Max-Age=0|.*SameSite=.*|Bearer realm.*|Accept-Language, Cookie|camera=\(\).*",
     re.DOTALL,

@@ -16,6 +16,7 @@ import pytest
 from litefleet_controller.config.notify import ReceiverConfig
 from litefleet_controller.notify import DeliveryError, send_now
 from litefleet_controller.notify.webhook import signature
+from litefleet_controller.rollout import DeviceState
 from litefleet_controller.state import Notice
 from pydantic import ValidationError
 
@@ -245,6 +246,7 @@ def test_a_command_that_fails_hangs_or_is_missing(tmp_path: Path) -> None:
         ("stopped", STOPPED),
         ("approval-wanted", STOPPED),
         ("finished", STOPPED),
+        ("finished", {**STOPPED, "devices": [], "device_count": 0}),
         ("drift", {"devices": [{"name": "cam-1", "findings": 1}], "device_count": 1}),
         ("device-lost", LOST),
         ("test", {}),
@@ -258,6 +260,7 @@ def test_every_event_has_words_in_both_languages(
     assert document["title"].startswith("lab")
     assert ("lab：" in document["title"]) == (language == "zh")
     assert "\n\n\n" not in document["text"]
+    assert language == "en" or not [state for state in DeviceState if f"{state.value} " in document["text"]]
     assert not [line for line in document["text"].splitlines() if line != line.rstrip()]
 
 

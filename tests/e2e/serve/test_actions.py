@@ -57,7 +57,8 @@ def test_a_rollout_is_watched_to_its_stop_and_taken_back_from_the_page(board: Da
     acting.goto(f"{board.address}/rollouts/{ident}/rollback")
     rows = acting.locator("main table tbody tr")
     assert rows.count() == 4
-    assert before["cam-1"][:12] in rows.first.inner_text()
+    for shown in (current(board.fleet)["cam-1"], before["cam-1"]):  # from, to
+        assert shown[:12] in rows.first.inner_text()
     acting.click("form.confirm button")
     acting.wait_for_url(f"{board.address}/rollouts/{ident}")
     until = time.monotonic() + _WAIT_MS / 1000

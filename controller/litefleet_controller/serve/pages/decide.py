@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from ...catalogue.translate import tr, translated
+from ...catalogue.translate import tr, translated, translated_cell
 from ...common.errors import LitefleetError
 from ...common.text import sanitize
 from .. import actions as do
@@ -89,7 +89,8 @@ def _preview(service: Service, ident: str) -> tuple[bool, list[Sequence[str]], l
     found = plan.to_dict()["devices"]
     devices = found if isinstance(found, list) else []
     rows: list[Sequence[str]] = [
-        (d["device"], d["model"], _name(d, "from"), _name(d, "to") or tr("decided on the device")) for d in devices
+        (d["device"], d["model"], _name(d, "runs") or "–", _name(d, "to") or tr("decided on the device"))
+        for d in devices
     ]
     lines = [tr("It reverts {count} devices.", count=len(devices)) if len(devices) != 1 else tr("It reverts 1 device.")]
     if len(rows) > _MOST:
@@ -101,6 +102,8 @@ def _preview(service: Service, ident: str) -> tuple[bool, list[Sequence[str]], l
 
 def _name(device: Mapping[str, object], key: str) -> str:
     version, release = str(device.get(f"{key}_version") or ""), str(device.get(key) or "")
+    if key == "to" and release in ("previous", "nothing"):
+        return translated_cell("what ran before it" if release == "previous" else release)
     return " ".join(part for part in (version, release[:12] if release != version else "") if part)
 
 

@@ -46,8 +46,12 @@ def clean(text: object, most: int = LINE_LIMIT) -> str:
     return sanitize(text, most)
 
 
-def sentence(text: object) -> str:
-    """Return a stored sentence in the reader's language, cleaned; the gate that a rollout's reason begins with, by itself."""
+def sentence(text: object) -> Markup:
+    """Return a stored sentence in the reader's language, cleaned, with its commands as code; a gate before it by itself."""
+    return code(_in_words(text))
+
+
+def _in_words(text: object) -> str:
     shown = sanitize(text, LINE_LIMIT) if text else ""
     gate, colon, rest = shown.partition(": ")
     if colon and gate in GATES:
