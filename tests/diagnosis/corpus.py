@@ -206,7 +206,7 @@ BAD: tuple[Case, ...] = (
         "cls with rec's parameters",
         "real",
         ("LF203",),
-        lambda: at.sources(at.loaded("cls").program, at.loaded("rec").params),
+        lambda: at.sources(at.loaded("cls").program, b"".join(at.loaded("rec").pieces())),
     ),
     _log(20, "opt-wrong-parameters-2.13", "LF203"),
     _log(21, "opt-segfault", "LF205", notes=("LF209",)),

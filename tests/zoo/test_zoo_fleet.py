@@ -82,8 +82,9 @@ async def test_weights_rounded_to_fp16_are_right_by_a_golden_of_the_original(
     """The classifier saved with fp16 weights, judged by answers of its float32 original: no fault; 1 % noise is one."""
     source = load_source(models["cls"])
     program = read_program(source.program)
-    assert not is_rounded_to_fp16(program, source.params)
-    damaged = {one.name: one.params for one in perturbations(program, source.params, None, (0, 0))}
+    params = b"".join(source.pieces())
+    assert not is_rounded_to_fp16(program, params)
+    damaged = {one.name: one.params for one in perturbations(program, params, None, (0, 0))}
     assert is_rounded_to_fp16(program, damaged["fp16"])
     async with fleet("a") as devices:
         job = project(devices)

@@ -86,7 +86,7 @@ def _request(specimen: Specimen, folder: Path) -> dict[str, object]:
     folder.mkdir(parents=True)
     program, params = folder / "source.pdmodel", folder / "source.pdiparams"
     program.write_bytes(source.program)
-    params.write_bytes(source.params)
+    params.write_bytes(b"".join(source.pieces()))
     plan = plan_inputs(source.facts.inputs, SIZES.get(specimen.name, {}), specimen.name, source.facts.vocabularies)
     cases = []
     for case in (0, 1):
