@@ -135,7 +135,7 @@ class RunReport:
     command: str  # "rollout", "verify", "probe"
     started_at: str  # ISO 8601, UTC
     seconds: float
-    outcomes: tuple[DeviceOutcome, ...]
+    outcomes: tuple[DeviceOutcome, ...] = field(repr=False)  # asyncio.run() asks for the repr of what it returns, twice
     rollout: Mapping[str, Any] = field(default_factory=dict)  # id, state, reason, ... of the rollout it was part of
     fleet: str = ""
     by: str = ""  # who ran the command: "user@host"

@@ -39,22 +39,18 @@ _CONDITION: Mapping[DeviceState, Condition] = {
 STATES_OF: Mapping[Condition, tuple[DeviceState, ...]] = {
     condition: tuple(state for state, of in _CONDITION.items() if of == condition) for condition in CONDITIONS
 }
-
-
-def condition_of(rows: Sequence[DeviceRow]) -> Condition:
-    """Return the condition of a device with these rows."""
-    found = {_CONDITION[row.state] for row in rows}
-    return next(condition for condition in _GRAVEST if condition in found)
+_RANK = {state: _GRAVEST.index(condition) for state, condition in _CONDITION.items()}
 
 
 def wave_counts(rows: Sequence[DeviceRow]) -> dict[int, Counter[Condition]]:
     """Return the number of devices in each condition, by wave (from 0)."""
-    devices: dict[tuple[int, str], list[DeviceRow]] = {}
+    devices: dict[tuple[int, str], int] = {}  # to the place of its condition in `_GRAVEST`
     for row in rows:
-        devices.setdefault((row.wave, row.device), []).append(row)
+        key, rank = (row.wave, row.device), _RANK[row.state]
+        devices[key] = min(rank, devices.get(key, rank))
     found: dict[int, Counter[Condition]] = {}
-    for (wave, _), members in devices.items():
-        found.setdefault(wave, Counter())[condition_of(members)] += 1
+    for (wave, _), rank in devices.items():
+        found.setdefault(wave, Counter())[_GRAVEST[rank]] += 1
     return dict(sorted(found.items()))
 
 

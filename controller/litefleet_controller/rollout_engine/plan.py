@@ -91,7 +91,7 @@ class Plan:
     created_at: str  # ISO 8601, UTC
     models: tuple[str, ...]
     waves: tuple[Wave, ...]
-    devices: tuple[PlannedDevice, ...]
+    devices: tuple[PlannedDevice, ...] = field(repr=False)  # asyncio.run() asks for the repr of what it returns, twice
     policy: Policy
     number: int = 0  # of the releases it would make; 0 = not given yet
     numbers: Mapping[str, int] = field(default_factory=dict)  # the same by model, where they differ

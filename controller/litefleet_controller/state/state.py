@@ -29,6 +29,7 @@ from .tables import rollouts as rollout_table
 from .tables import transitions
 
 _DAY_S = 86400.0
+_REQUEST = sa.select(rollout_table.c.request).where(rollout_table.c.id == sa.bindparam("of_rollout"))  # asked often
 
 
 class State:
@@ -423,9 +424,8 @@ class State:
 
     def requested_action(self, rollout_id: str) -> str:
         """Return the requested action; "" where there is none, or no such rollout."""
-        column = sa.select(rollout_table.c.request).where(rollout_table.c.id == rollout_id)
         with self._database.read() as connection:
-            return str(connection.execute(column).scalar() or "")
+            return str(connection.execute(_REQUEST, {"of_rollout": rollout_id}).scalar() or "")
 
     def progress_stamp(self, rollout_id: str) -> tuple[object, ...]:
         """Return values of which one changes whenever a rollout, or a row of it, changes; () for no such rollout."""

@@ -29,7 +29,9 @@ class Words(sa.types.TypeDecorator[str]):
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         """Return what is stored."""
-        return None if value is None else _NOT_KEPT.sub("\ufffd", value)
+        if value is None or (value.isascii() and "\0" not in value):  # nearly all: a third of the time of the search
+            return value
+        return _NOT_KEPT.sub("\ufffd", value)
 
 
 class Json(sa.types.TypeDecorator[Any]):

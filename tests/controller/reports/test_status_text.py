@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from litefleet_agent.findings import Verdict, finding
 from litefleet_controller.devices.outcome import DeviceOutcome, document
-from litefleet_controller.reports.rollout_summary import condition_of, next_commands
+from litefleet_controller.reports.rollout_summary import next_commands, wave_counts
 from litefleet_controller.reports.status_text import rollouts_dict, rollouts_text, status_dict, status_text
 from litefleet_controller.rollout import DeviceRow, DeviceState, Policy, Rollout, RolloutState, Wave
 
@@ -129,9 +129,10 @@ def test_a_rollout_that_went_well_has_nothing_to_type() -> None:
 
 
 def test_every_state_has_a_condition_and_the_gravest_row_speaks_for_a_device() -> None:
-    assert {state: condition_of([row("a", state)]) for state in S}[S.LEASED] == "working"
-    assert condition_of([row("a", S.CONFIRMED), row("a", S.FAILED)]) == "failed"
-    assert condition_of([row("a", S.UNCHANGED), row("a", S.BLOCKED)]) == "blocked"
+    assert wave_counts([row("a", state) for state in S])[0].total() == 1
+    assert wave_counts([row("a", S.LEASED)])[0] == {"working": 1}
+    assert wave_counts([row("a", S.CONFIRMED), row("a", S.FAILED)])[0] == {"failed": 1}
+    assert wave_counts([row("a", S.UNCHANGED), row("a", S.BLOCKED), row("b", S.CONFIRMED)])[0] == {"blocked": 1, "done": 1}
 
 
 def test_failures_are_clustered_by_code_and_cpu_part() -> None:
