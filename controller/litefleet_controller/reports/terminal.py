@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..catalogue.articles import advice, title_of
-from ..catalogue.language import Lang, current_lang, in_lang
+from ..catalogue.language import Lang, current_lang, in_lang, speaking
 from ..catalogue.translate import translated, translated_cell, translated_sentence
 from ..catalogue.wrap import break_points, pieces
 from ..common.text import LINE_LIMIT, sanitize
@@ -155,7 +155,8 @@ class Page:
 
         Where the columns do not fit side by side without breaking words, each row becomes a block of named values.
         """
-        cells = [[_cell(cell, number == 0) for number, cell in enumerate(row)] for row in rows]
+        with speaking(current_lang()):  # each cell asks for it, and the environment takes long to ask
+            cells = [[_cell(cell, number == 0) for number, cell in enumerate(row)] for row in rows]
         left, head = [translated_cell(name) for name in left], [translated_cell(name) for name in head]
         widths = _widths(head, cells, left, self.width)
         if widths is None:
@@ -166,7 +167,7 @@ class Page:
         # The library takes 2 ms for a row, and a fleet has 10,000: it gets those with a word that must be broken.
         for fits, group in groupby(cells[1:], lambda row: _fits(columns, row)):
             if fits:
-                lines = Text("\n").join(line for row in group for line in _row_lines(columns, row))
+                lines = Text("\n").join(line for row in group for line in _row_lines(columns, row, self._color))
                 self._console.print(lines, no_wrap=True, overflow="ignore", crop=False)
             else:
                 self._console.print(_rich_table(columns, list(group), False))
@@ -240,14 +241,17 @@ def _fits(columns: Sequence[_Column], row: Sequence[Text]) -> bool:
     )
 
 
-def _row_lines(columns: Sequence[_Column], row: Sequence[Text]) -> list[Text]:
-    """Return a row that fits as `_rich_table` shows it."""
+def _row_lines(columns: Sequence[_Column], row: Sequence[Text], styled: bool) -> list[Text]:
+    """Return a row that fits as `_rich_table` shows it, with the cells' styles only if `styled`: they take most of the time."""
     wrapped = [
         _lines(cell, width) if "\n" in cell.plain or cell_len(cell.plain) > width else [cell]
         for cell, (_, width, _) in zip(row, columns, strict=True)
     ]
     lines = []
     for parts in zip_longest(*wrapped, fillvalue=Text()):
+        if not styled:
+            lines.append(Text((" " * _GAP).join(map(_padded, parts, columns))))
+            continue
         line = Text()
         for index, (part, (_, width, left)) in enumerate(zip(parts, columns, strict=True)):
             room = " " * (width - cell_len(part.plain))
@@ -257,6 +261,11 @@ def _row_lines(columns: Sequence[_Column], row: Sequence[Text]) -> list[Text]:
             line.append(room if left else "")
         lines.append(line)
     return lines
+
+
+def _padded(cell: Text, column: _Column) -> str:
+    room = " " * (column.width - cell_len(cell.plain))
+    return cell.plain + room if column.left else room + cell.plain
 
 
 def _broken(text: Text, width: int) -> Text:

@@ -132,7 +132,10 @@ def test_every_state_has_a_condition_and_the_gravest_row_speaks_for_a_device() -
     assert wave_counts([row("a", state) for state in S])[0].total() == 1
     assert wave_counts([row("a", S.LEASED)])[0] == {"working": 1}
     assert wave_counts([row("a", S.CONFIRMED), row("a", S.FAILED)])[0] == {"failed": 1}
-    assert wave_counts([row("a", S.UNCHANGED), row("a", S.BLOCKED), row("b", S.CONFIRMED)])[0] == {"blocked": 1, "done": 1}
+    assert wave_counts([row("a", S.UNCHANGED), row("a", S.BLOCKED), row("b", S.CONFIRMED)])[0] == {
+        "blocked": 1,
+        "done": 1,
+    }
 
 
 def test_failures_are_clustered_by_code_and_cpu_part() -> None:
