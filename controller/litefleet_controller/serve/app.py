@@ -23,6 +23,7 @@ from .errors import error_response
 from .language import Speaking
 from .limits import BodyLimit, HostCheck
 from .metrics import Source
+from .notices import telling
 from .pages.fleet import roster_of
 from .security import SecurityHeaders
 from .service import Service, service_of
@@ -42,6 +43,7 @@ def make_app(service: Service) -> Starlette:
             Middleware(Identify, auth=service.auth),
         ],
         exception_handlers={HTTPException: _http_error, LitefleetError: _own_error},
+        lifespan=lambda app: telling(service.config, service.project),
     )
     app.state.service = service
     return app
