@@ -42,6 +42,7 @@ from ..rollout_engine import (
 )
 from ..rollout_engine.release_cache import ReleaseCache
 from ..rollout_engine.store import endings
+from ..rollout_engine.tracing import NO_TRACE, Trace, trace_from
 from ..signing.signer import Signer
 from ..state import FleetLock, State, this_process
 from .device_records import follow_renames
@@ -81,6 +82,7 @@ class RolloutContext:
     _evaluators: dict[tuple[str, ...], Evaluator | None] = field(default_factory=dict)  # by the models of a rollout
     last_seen: Mapping[str, float] = field(default_factory=dict)  # by device, before this operation; empty: as stored
     take_over: bool = False  # devices that another state has switched last follow this one from now on
+    trace: Trace = NO_TRACE
 
     async def read(self, query: Callable[..., _T], *args: Any) -> _T:
         """Return what a query of the state returns, run on the state's own thread."""
@@ -185,9 +187,14 @@ class RolloutContext:
             write=self.writer,
             identity=await self.read(self.state.identity, self.config.fleet),
             let_go=self.let_go,
+            trace=self.trace,
         )
         engine = RolloutEngine(deps, rollout, rows)
-        await engine.run(wait_policy)
+        with self.trace.rollout(rollout, rows):
+            try:
+                await engine.run(wait_policy)
+            finally:
+                self.trace.ended(engine.rollout)
         return engine
 
     @asynccontextmanager
@@ -305,8 +312,14 @@ async def open_context(
             await write(follow_renames, state, lock, project, progress, actor(config.operator))
             release_builder = project.release_builder(progress)
             try:
-                async with telling(project, progress), session_factory_for(project, progress) as factory:
-                    yield RolloutContext(project, state, lock, factory, release_builder, progress, write, SystemClock())
+                async with (
+                    telling(project, progress),
+                    tracing(progress) as (trace, progress),
+                    session_factory_for(project, progress) as factory,
+                ):
+                    yield RolloutContext(
+                        project, state, lock, factory, release_builder, progress, write, SystemClock(), trace=trace
+                    )
             finally:
                 await release_builder.close()
         finally:
@@ -333,6 +346,19 @@ async def telling(project: Project, progress: Progress) -> AsyncIterator[None]:
             progress.message(
                 f"{receiver} was not told everything: {reason}. `litefleet notify list` shows what is left"
             )
+
+
+@asynccontextmanager
+async def tracing(progress: Progress) -> AsyncIterator[tuple[Trace, Progress]]:
+    """Give what records traces, where the environment turns them on, and the progress that it watches."""
+    trace, problem = await asyncio.to_thread(trace_from)  # the library takes half a second to import
+    if problem:
+        progress.message(problem)
+    try:
+        yield trace, trace.watch(progress)
+    finally:
+        if trace is not NO_TRACE and (problem := await asyncio.to_thread(trace.close)):
+            progress.message(f"Traces were not sent: {problem}")
 
 
 async def _locked(state: State, write: Writer, config: Config, adopting: bool) -> FleetLock:

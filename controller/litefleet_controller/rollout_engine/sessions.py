@@ -19,6 +19,7 @@ from ..rollout.states import move_device
 from ..state import State
 from ..state.model import FleetLock, RowChange
 from .store import Clock, DeviceRecorder, RolloutStore, Writer, orphans, row_after
+from .tracing import NO_TRACE, Trace
 
 DeviceTask = Callable[[Device, Sequence[DeviceRow], DeviceRecorder], Awaitable[list[DeviceOutcome]]]
 Recheck = Callable[[Device, Sequence[DeviceRow]], Awaitable[list[tuple[DeviceRow, Finding]]]]
@@ -48,6 +49,7 @@ class EngineDeps:
     let_go: Callable[[], Awaitable[None]] = (
         no_sessions  # closes the sessions that are open since the devices were probed
     )
+    trace: Trace = NO_TRACE
 
 
 class DeviceSessions:
@@ -66,6 +68,7 @@ class DeviceSessions:
         self._device_task = deps.device_task
         self._recheck = deps.recheck
         self._progress = deps.progress
+        self._trace = deps.trace
         self._free = most
         self._wake = wake  # set whenever one ends
         self._tasks: dict[asyncio.Task[None], str] = {}
@@ -130,6 +133,10 @@ class DeviceSessions:
     async def _device(self, name: str) -> None:
         """Run one session, and settle every row that it left open."""
         rows = [r for r in self._store.board.rows_of(name) if r.state is DeviceState.STAGING]
+        with self._trace.device(name, rows):
+            await self._settle(name, rows)
+
+    async def _settle(self, name: str, rows: Sequence[DeviceRow]) -> None:
         device = self._devices.get(name)
         if device is None:
             found = finding("LF616", f"{name} is no longer in the inventory")
@@ -139,6 +146,7 @@ class DeviceSessions:
         for outcome in map(_with_later_try, outcomes):
             self.outcomes[(name, outcome.model)] = outcome
             self._progress.device_done(outcome)
+            self._trace.outcome(outcome)
             row = self._store.row(name, outcome.model)
             if row.state.in_flight:
                 await self._finish_row(row, outcome)
