@@ -37,6 +37,7 @@ NOT_SENTENCES = re.compile(
     r"|LFBOOT \{1\}|too many authentication|max auth|Value error,|\{1\}.*(sh -c|mine|litefleet|@media).*|\{1\}\n\nruntimes.*"
     r"|agent \{1\}|\{\{1\}: FILE\}|def keep.*|database is locked|np\..*|latency \{1\}|file is not a database|Port \{port\}.*"
     r"|data: \{1\}|id: \{1\}.*|nobody can log in: %s|the state cannot be read: %s|cannot follow a rollout"
+    r"|notices are delivered as before.*|cannot look at the receivers of notices"
     r"|jump \{1\}|as \{1\}|job \{1\}"
     r"|; Secure|; Max-Age=0|.*SameSite=.*|Bearer realm.*|Accept-Language, Cookie|camera=\(\).*",
     re.DOTALL,
