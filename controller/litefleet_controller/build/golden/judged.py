@@ -7,7 +7,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -199,7 +199,7 @@ class _Damage:
             for one in perturbations(reference.program, params, head, self._classes or (0, 0)):
                 path = Path(folder) / f"{one.name}.pdiparams"
                 await asyncio.to_thread(path.write_bytes, one.params)
-                made.append((one, path))
+                made.append((replace(one, params=b""), path))  # eight copies of a model are not held at once
             given = [{n: case[n] for n in self._inputs if n in case} for case in cases[known:]]
             _, found = await run_reference(
                 (reference.program_path, reference.params_path),
