@@ -164,7 +164,11 @@ class CommandLine:
         stored = State.open
         outside: Sequence[tuple[object, str, object]] = (
             (asyncio, "run", lambda work: run(work, self.clock)),
-            (State, "open", lambda where, clock=self.clock, beside=None, told=(): stored(where, self.clock, beside, told)),
+            (
+                State,
+                "open",
+                lambda where, clock=self.clock, beside=None, told=(): stored(where, self.clock, beside, told),
+            ),
             (Project, "transport", lambda project: self._transport),
             (Project, "release_builder", lambda project, progress: self.supply),
             (agent_archive_module, "agent_archive", lambda: ARCHIVE),
