@@ -71,7 +71,8 @@ def pairs_table(connection: sa.Connection, pairs: Iterable[tuple[str, str]], dri
         columns: list[Any] = [sa.func.json_extract(value.c.value, f"$[{place}]") for place in range(3)]
         place: sa.ColumnElement[int] = value.c.key
     else:
-        value = sa.func.jsonb_array_elements(sa.cast(text, JSONB)).table_valued("value", with_ordinality="place")
+        items = sa.func.jsonb_array_elements(sa.cast(sa.literal(text, sa.Text), JSONB))  # a text: not JSON in JSON
+        value = items.table_valued("value", with_ordinality="place").render_derived()
         item = sa.type_coerce(value.c.value, JSONB)
         columns = [item[0].astext, item[1].astext, sa.cast(item[2].astext, sa.Integer)]
         place = value.c.place
