@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from litefleet_controller.common.errors import ConfigError
 from starlette.testclient import TestClient
 
 from tests.controller.serve.serving import HTML, app_of, service_in
