@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from threading import Thread
+from typing import Callable  # noqa: UP035 (subscripted at run time, on Python 3.7)
 
 import pytest
 from litefleet_agent.errors import AgentError
@@ -89,7 +90,9 @@ def test_a_closed_port_and_other_bytes_are_sentences(offered: Offered, tmp_path:
 def test_the_network_sees_no_byte_of_the_file(offered: Offered) -> None:
     seen = []
     fetch = offered()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.socket() as listener:  # Python 3.7 has no create_server
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1)
         between = fetch._replace(port=listener.getsockname()[1])
         received = bytes_of(between)
 
@@ -98,7 +101,7 @@ def test_the_network_sees_no_byte_of_the_file(offered: Offered) -> None:
             with inside, outside:
                 inside.sendall(outside.recv(32))
                 outside.sendall(inside.recv(56))
-                while data := outside.recv(1 << 16):
+                for data in iter(lambda: outside.recv(1 << 16), b""):
                     seen.append(data)
                     inside.sendall(data)
 
