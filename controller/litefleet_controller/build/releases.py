@@ -13,14 +13,13 @@ from litefleet_agent.facts.arch import ARCHES, Arch
 from litefleet_agent.findings import Finding
 from litefleet_agent.findings.model_file import check_file
 from litefleet_agent.formats.engine_settings import EngineSettings
-from litefleet_agent.releases.atomic import write_atomic
 from litefleet_agent.releases.store import release_id
 from litefleet_agent.verification.comparison import TENSOR
 from litefleet_agent.verification.golden_cases import precision_of
 from litefleet_inventory.model import Device
 
 from ..common.errors import FindingError, LitefleetError, UsageError, findings_of
-from ..common.files import expanded, sha256_of, write_atomically
+from ..common.files import expanded, sha256_of
 from ..config import Config
 from ..config.choices import GoldenSpec, RuntimeChoice
 from ..config.model import DataSetFields
@@ -244,7 +243,7 @@ class ReleaseBuilder:
             return files
         folder = self._config.store / "sources" / source.sha256[:32]
         paths = folder / "inference.pdmodel", folder / "inference.pdiparams"
-        await asyncio.to_thread(_write_pair, source, *paths)
+        await asyncio.to_thread(source.write_pair, *paths)
         return paths
 
     async def judged_golden(self, model: str) -> JudgedGolden:
@@ -463,14 +462,6 @@ class ReleaseBuilder:
         for task in self._made.values():
             task.cancel()
         await asyncio.gather(*self._made.values(), return_exceptions=True)
-
-
-def _write_pair(source: Source, program: Path, params: Path) -> None:
-    """Write a source's program and combined parameters where they are not whole yet."""
-    if not program.exists() or program.read_bytes() != source.program:
-        write_atomically(program, source.program)
-    if not params.exists() or sha256_of(params) != source.facts.params_sha256:
-        write_atomic(str(params), source.pieces(), mode=0o644)
 
 
 async def _awaited(make: Callable[[], Awaitable[_T]]) -> _T:

@@ -156,18 +156,29 @@ def as_event(update: Update, name: str = "update") -> bytes:
     return f"id: {update.number}\nevent: {name if update.data else 'problem'}\n{data}\n".encode()
 
 
-def event_stream(updates: AsyncGenerator[Update, None], name: str = "update") -> StreamingResponse:
-    """Return the response that sends updates as server-sent events, unbuffered by proxies."""
+def event_response(events: AsyncGenerator[bytes, None]) -> StreamingResponse:
+    """Return the response that sends server-sent events, unbuffered by proxies; who loses it connects again after 3 s."""
 
     async def chunks() -> AsyncIterator[bytes]:
         yield b"retry: 3000\n\n"
-        async with aclosing(updates):
-            async for update in updates:
-                yield as_event(update, name)
+        async with aclosing(events):
+            async for event in events:
+                yield event
 
     return StreamingResponse(
         chunks(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no", "Cache-Control": "no-store"}
     )
+
+
+def event_stream(updates: AsyncGenerator[Update, None], name: str = "update") -> StreamingResponse:
+    """Return the response that sends updates as server-sent events."""
+
+    async def events() -> AsyncGenerator[bytes, None]:
+        async with aclosing(updates):
+            async for update in updates:
+                yield as_event(update, name)
+
+    return event_response(events())
 
 
 def number_after(last_event_id: str) -> int:

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from litefleet_agent.findings import Certainty, Finding, finding
+from litefleet_agent.releases.atomic import write_atomic
 
 from ...common.errors import FindingError
+from ...common.files import sha256_of, write_atomically
 from ...inspection.foreign import other_file
 from ...inspection.model import version_text
 from .forms import ZERO_D, forms_of
@@ -67,6 +69,13 @@ class Source:
     def pieces(self) -> Iterator[bytes]:
         """Yield the parameters in pieces.  Raises: FindingError LF201 when they are not those that were checked."""
         return self.params.pieces(self.facts.params_sha256)
+
+    def write_pair(self, program: Path, params: Path) -> None:
+        """Write the program and the combined parameters where they are not whole yet.  Raises: FindingError LF201; OSError."""
+        if not program.exists() or program.read_bytes() != self.program:
+            write_atomically(program, self.program)
+        if not params.exists() or sha256_of(params) != self.facts.params_sha256:
+            write_atomic(str(params), self.pieces(), mode=0o644)
 
 
 def _checked_program(data: bytes) -> Program:

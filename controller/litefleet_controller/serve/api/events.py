@@ -6,13 +6,13 @@ One reader looks at the state for all clients of a rollout; each client reads on
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, NamedTuple
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from ...common.errors import LitefleetError, UsageError
 from ...common.text import json_ready
@@ -20,7 +20,7 @@ from ...operations.find import find_rollout
 from ...reports.status_text import rollouts_dict
 from ...rollout import Rollout
 from ..auth import Role, needs
-from ..live import Update, number_after
+from ..live import Update, as_event, event_response, number_after
 from ..service import Service, service_of
 from .problems import ProblemError, of_problem
 
@@ -51,16 +51,12 @@ async def events(request: Request) -> Response:
             return (state.last_move(found.id), one.updated_at if one else 0.0, one.state if one else "")
 
     updates = service.live.follow(f"events {found.id}", stamp, lambda: str(stamp()))
-    headers = {"X-Accel-Buffering": "no", "Cache-Control": "no-store"}
-    return StreamingResponse(
-        _chunks(service, found.id, after, updates), media_type="text/event-stream", headers=headers
-    )
+    return event_response(_events(service, found.id, after, updates))
 
 
-async def _chunks(
+async def _events(
     service: Service, ident: str, after: int, updates: AsyncGenerator[Update, None]
-) -> AsyncIterator[bytes]:
-    yield b"retry: 3000\n\n"
+) -> AsyncGenerator[bytes, None]:
     shown = ""
     async with aclosing(updates):
         async for update in updates:
@@ -68,7 +64,7 @@ async def _chunks(
                 yield _event("problem", {"detail": update.problem})
                 continue
             if not update.data:
-                yield b": nothing has changed\n\n"
+                yield as_event(update)
                 continue
             more = True
             while more:
