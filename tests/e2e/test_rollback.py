@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import closing
 
@@ -11,7 +12,7 @@ from litefleet_controller.config import load_config
 from litefleet_controller.demo import EmbeddedFleet
 from litefleet_controller.devices.outcome import RunReport
 from litefleet_controller.operations import Target, open_state, roll_back
-from litefleet_controller.operations.rollback import meant
+from litefleet_controller.operations.rollback import meant, plan_rollback
 
 from tests.e2e.conftest import Project
 from tests.e2e.rollout_helpers import current, latest, litefleet, new_release, options, quiet, rollout, states
@@ -93,6 +94,9 @@ async def test_first_release_has_nothing_before_it(fleet: Fleets, project: Proje
         job = project(devices)
         await rollout(job)
         runs = current(devices)
+        preview = await asyncio.to_thread(plan_rollback, options(job), Target())
+        assert "→ stays: nothing ran there before it (--to nothing switches it off), 1 device\n" in preview.text()
+        assert [row["to"] for row in preview.to_dict()["devices"]] == [""]  # type: ignore[attr-defined]
         report = await back(job)
         assert report.exit_code == 1
         assert report.outcomes[0].findings[0].code == "LF613"

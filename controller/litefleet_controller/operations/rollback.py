@@ -82,8 +82,12 @@ class RollbackPlan:
             "untouched": list(self.untouched),
         }
 
+    def keeps(self, row: DeviceRow) -> bool:
+        """Whether the device keeps what it runs, and reports LF613: nothing ran there before the rollout."""
+        return self.parent is not None and self._to(row) == "previous"
+
     def _device(self, row: DeviceRow) -> dict[str, str]:
-        to = self._to(row)
+        to = "" if self.keeps(row) else self._to(row)
         version = to if to in self.versions.values() else self.versions.get(to, "")
         named = {"runs_version": self.versions.get(row.before, ""), "to_version": version}
         return {"device": row.device, "model": row.model, "runs": row.before, "to": to, **named}
@@ -97,6 +101,8 @@ class RollbackPlan:
         for (model, runs, to), names in groups.items():
             now = release_name(runs, self.versions.get(runs, "")) if runs else "unknown"
             then = "what ran before it" if to == "previous" else self._name(to)
+            if to == "previous" and self.parent is not None:  # as `keeps`
+                then = "stays: nothing ran there before it (--to nothing switches it off)"
             lines.append(f"  {model}: {now} → {then}, {len(names)} device{'' if len(names) == 1 else 's'}")
             more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
             lines.append(f"    {', '.join(names[:_NAMED])}{more}")

@@ -89,15 +89,16 @@ def _preview(service: Service, ident: str) -> tuple[bool, list[Sequence[str]], l
     found = plan.to_dict()["devices"]
     devices = found if isinstance(found, list) else []
     rows: list[Sequence[str]] = [
-        (d["device"], d["model"], _name(d, "runs") or "–", _name(d, "to") or tr("decided on the device"))
+        (d["device"], d["model"], _name(d, "runs") or "–", _name(d, "to") or tr("stays: nothing ran there before"))
         for d in devices
     ]
-    lines = [tr("It reverts {count} devices.", count=len(devices)) if len(devices) != 1 else tr("It reverts 1 device.")]
+    count = sum(1 for d in devices if d["to"])
+    lines = [tr("It reverts {count} devices.", count=count) if count != 1 else tr("It reverts 1 device.")]
     if len(rows) > _MOST:
         lines.append(tr("The first {count} of them:", count=_MOST))
     if plan.closes:
         lines.append(tr("The rollout is still open, and ends with this."))
-    return bool(devices), rows[:_MOST], lines
+    return bool(count), rows[:_MOST], lines
 
 
 def _name(device: Mapping[str, object], key: str) -> str:
