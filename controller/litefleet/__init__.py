@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from litefleet_controller.operations.device_records import DeviceRecord, DeviceStory
     from litefleet_controller.operations.find import RolloutStatus
     from litefleet_controller.operations.host_key import ShownKey
+    from litefleet_controller.operations.model_records import ModelRecord, ModelStory
     from litefleet_controller.operations.rollback import RollbackPlan
     from litefleet_controller.project.project import Project
     from litefleet_controller.rollout_engine.plan import Plan, PlannedDevice
@@ -51,13 +52,15 @@ if TYPE_CHECKING:
         devices,
         forget,
         history,
+        known_models,
+        model,
         report,
         reports,
         rollouts,
         shown_key,
         what_is_stored,
     )
-    from .remote import RemoteKey, RemotePlan, RemoteProject, RemoteRollback
+    from .remote import RemoteKey, RemoteModel, RemotePlan, RemoteProject, RemoteRollback
 
 __all__ = [
     "Accuracy",
@@ -74,6 +77,8 @@ __all__ = [
     "Inspection",
     "Interrupted",
     "LitefleetError",
+    "ModelRecord",
+    "ModelStory",
     "Plan",
     "PlannedDevice",
     "PreprocessConfig",
@@ -81,6 +86,7 @@ __all__ = [
     "Project",
     "QuietProgress",
     "RemoteKey",
+    "RemoteModel",
     "RemotePlan",
     "RemoteProject",
     "RemoteRollback",
@@ -105,6 +111,8 @@ __all__ = [
     "forget",
     "history",
     "inspect",
+    "known_models",
+    "model",
     "open_project",
     "pause",
     "plan",
@@ -135,9 +143,10 @@ _MODULES = {
         ("accept_key", "audit", "device", "devices", "forget", "history", "report", "reports", "rollouts"),
         "litefleet.records",
     ),
-    **dict.fromkeys(("shown_key", "what_is_stored"), "litefleet.records"),
-    **dict.fromkeys(("RemoteKey", "RemotePlan", "RemoteProject", "RemoteRollback"), "litefleet.remote"),
+    **dict.fromkeys(("known_models", "model", "shown_key", "what_is_stored"), "litefleet.records"),
+    **dict.fromkeys(("RemoteKey", "RemoteModel", "RemotePlan", "RemoteProject", "RemoteRollback"), "litefleet.remote"),
     **dict.fromkeys(("DeviceRecord", "DeviceStory"), _CONTROLLER + "operations.device_records"),
+    **dict.fromkeys(("ModelRecord", "ModelStory"), _CONTROLLER + "operations.model_records"),
     **dict.fromkeys(("Finding", "Severity", "Verdict"), "litefleet_agent.findings"),
     **dict.fromkeys(("ConfigError", "LitefleetError", "UsageError"), _CONTROLLER + "common.errors"),
     **dict.fromkeys(("DeviceOutcome", "Interrupted", "RunReport"), _CONTROLLER + "devices.outcome"),

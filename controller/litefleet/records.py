@@ -10,6 +10,7 @@ from litefleet_controller.config import load_config
 from litefleet_controller.devices.outcome import RunReport
 from litefleet_controller.operations.device_records import DeviceRecord, DeviceStory
 from litefleet_controller.operations.host_key import ShownKey
+from litefleet_controller.operations.model_records import ModelRecord, ModelStory
 from litefleet_controller.project.project import Project, open_state
 from litefleet_controller.rollout import Rollout
 from litefleet_controller.state import AuditEntry, HistoryEntry
@@ -23,6 +24,8 @@ __all__ = [
     "devices",
     "forget",
     "history",
+    "known_models",
+    "model",
     "report",
     "reports",
     "rollouts",
@@ -59,6 +62,35 @@ def device(project: Project, name: str, last: int = 40) -> DeviceStory:
     from litefleet_controller.operations.device_records import device_story
 
     return device_story(project.options, name, last)
+
+
+def known_models(project: Project | PathLike) -> tuple[ModelRecord, ...]:
+    """Return all models of litefleet.yaml and of stored releases: how many releases, and how many devices run each version.
+
+    Raises: ConfigError, StateError.
+
+        unused = [record.name for record in litefleet.known_models("litefleet.yaml") if not record.devices]
+    """
+    from litefleet_controller.operations.model_records import model_records
+
+    config = load_config(options_of(project).config)
+    with closing(open_state(config)) as state:
+        return model_records(state, config)
+
+
+def model(project: Project | PathLike, name: str) -> ModelStory:
+    """Return one model's releases, golden and what it can tell, kept evaluations, and files as `inspect` describes them.
+
+    Raises: UsageError for a name that neither litefleet.yaml nor the state knows; ConfigError, StateError.
+
+        for evaluation in litefleet.model("litefleet.yaml", "gate").evaluations:
+            print(evaluation.at, evaluation.middle)
+    """
+    from litefleet_controller.operations.model_records import model_story
+
+    config = load_config(options_of(project).config)
+    with closing(open_state(config)) as state:
+        return model_story(state, config, name)
 
 
 def rollouts(project: Project | PathLike, last: int = 100) -> tuple[Rollout, ...]:

@@ -19,6 +19,7 @@ from litefleet_controller.devices.outcome import DeviceOutcome, Interrupted, Run
 from litefleet_controller.devices.progress import Progress
 from litefleet_controller.operations.device_records import DeviceRecord, DeviceStory, TimelineEntry
 from litefleet_controller.operations.find import RolloutStatus
+from litefleet_controller.operations.model_records import ModelRecord
 from litefleet_controller.rollout import DeviceRow, DeviceState, Policy, Rollout, RolloutState, Wave
 from litefleet_controller.state.device_history import HistoryEntry
 from litefleet_controller.state.model import AuditEntry
@@ -107,13 +108,22 @@ class RemoteProject:
         asked: dict[str, Any] = {"select": self.limit, "version": version, "state": state}
         asked |= {"drift": "true"} if drift else {}
         asked |= {} if silent_s is None else {"silent": silent_s}
-        return tuple(_record(item) for item in self._pages("/devices", "devices", asked))
+        found = (_record(item) for item in self._pages("/devices", "devices", asked))
+        return tuple(record for record in found if not self.models or record.model in self.models)
 
     def device(self, name: str, last: int = 40) -> DeviceStory:
         """Return one device's facts, releases and time line."""
         found = self._get(f"/devices/{_part(name)}", {"last": last})
         records, timeline = map(_record, found["models"]), (_made(TimelineEntry, e) for e in found["timeline"])
         return DeviceStory(found["device"], tuple(records), found["facts"], found["host_key"], tuple(timeline))
+
+    def known_models(self) -> tuple[ModelRecord, ...]:
+        """Return all models, how many releases each has, and how many devices run each version."""
+        return tuple(_made(ModelRecord, item) for item in self._pages("/models", "models", {}))
+
+    def model(self, name: str) -> RemoteModel:
+        """Return one model's releases, golden, accuracy and files."""
+        return RemoteModel(self._get(f"/models/{_part(name)}"))
 
     def history(self, *, since: float = 0.0, last: int = 100) -> tuple[HistoryEntry, ...]:
         """Return what devices recorded between contacts."""
@@ -222,6 +232,27 @@ class RemotePlan:
     def counts(self) -> Mapping[str, int]:
         """Entries by what would happen: changes, unchanged, failed, blocked, offline, unknown."""
         return dict(self.document["counts"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return dict(self.document)
+
+
+@dataclass(frozen=True)
+class RemoteModel:
+    """A model as the server knows it; `document` is what GET /api/v1/models/NAME answers."""
+
+    document: Mapping[str, Any]
+
+    @property
+    def releases(self) -> tuple[Mapping[str, Any], ...]:
+        """The stored releases, the newest first: id, version, kind, devices, golden_power …"""
+        return tuple(self.document["releases"])
+
+    @property
+    def evaluations(self) -> tuple[Mapping[str, Any], ...]:
+        """The kept evaluations, the latest first: at, lowest, middle, highest, scores …"""
+        return tuple(self.document["evaluations"])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""

@@ -142,6 +142,7 @@ class ReleaseBuilder:
             findings=(*findings, *noticed),
             outputs=tuple(one.to_dict() for one in limits.meanings),
             golden=judged.sentence,
+            golden_power=judged.record,
             no_runtime=chosen.refusals,
             runtime_words=chosen.why,
             recipe=await self.recipe(model),

@@ -24,8 +24,8 @@ from .resume import parts_of
 class Release:
     """A release for one kind of device: its manifest, and the files behind its hashes.
 
-    The state stores the fields down to `version`, so that a resumed rollout sends the very same bytes.  One without an `id`
-    could not be built; its `findings` say why.
+    The state stores the fields down to `version`, so that a resumed rollout sends the very same bytes, and `golden_power`.
+    One without an `id` could not be built; its `findings` say why.
     """
 
     id: str = ""
@@ -51,6 +51,8 @@ class Release:
     golden: str = field(default="", compare=False)
     runtime_words: str = field(default="", compare=False)  # which library it is, and why this one of several
     trusted_signers: str = field(default="", compare=False)  # what a device comes to trust, at the first release
+    # What was measured of the golden (`GoldenPower.to_dict`), for people; stored, None where a release is from before that.
+    golden_power: Mapping[str, Any] | None = field(default=None, compare=False)
 
     @property
     def asked(self) -> str:

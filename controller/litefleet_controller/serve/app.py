@@ -83,13 +83,15 @@ def _http_error(request: Request, error: Exception) -> Response:
     if error.status_code == 403 and known is not None:
         what = {"path": request.url.path[:200], "method": request.method, "why": error.detail}
         service_of(request).auth.log.refused(known.person.actor, "request refused", what)
-    return error_response(request, error.status_code, _said(error), error.headers)
+    return error_response(request, error.status_code, _said(request, error), error.headers)
 
 
-def _said(error: HTTPException) -> str:
+def _said(request: Request, error: HTTPException) -> str:
     """Return the sentence about an error; the framework's own have a title only."""
     if error.detail != HTTPStatus(error.status_code).phrase:
         return error.detail
+    if error.status_code == 404 and request.url.path.startswith("/api/"):
+        return "There is no such address of the API: GET /api/v1/openapi.json lists all of them."
     return {404: "There is no such page.", 405: "Nothing is done at this address with that method."}.get(
         error.status_code, error.detail
     )

@@ -77,6 +77,7 @@ def release_values(release: Release, now: float) -> dict[str, object]:
     values["blobs"] = {digest: str(path) for digest, path in release.blobs.items()}
     values["runtime_blob"] = [blob[0], str(blob[1])] if blob is not None else None
     values["sealed"] = dict(release.signed) if release.signed is not None else None
+    values["golden_power"] = dict(release.golden_power) if release.golden_power is not None else None
     return {**values, "kept_at": now}
 
 

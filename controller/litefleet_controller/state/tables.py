@@ -214,6 +214,7 @@ releases = sa.Table(
     _json("sealed", nullable=True),
     _real("kept_at"),
     sa.Column("version", Words(), nullable=False, server_default=""),  # for people
+    _json("golden_power", nullable=True),  # for people
 )
 
 rollout_releases = sa.Table(

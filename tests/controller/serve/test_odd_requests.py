@@ -7,8 +7,11 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+import litefleet
 import pytest
-from litefleet_controller.devices.outcome import RunReport, to_json
+from litefleet_agent.findings import Verdict
+from litefleet_controller.build.golden.power import GoldenPower
+from litefleet_controller.devices.outcome import DeviceOutcome, RunReport, to_json
 from litefleet_controller.project.run_fleet import reports_folder
 from litefleet_controller.serve.auth import Role
 from litefleet_controller.serve.auth.auth import Proxy
@@ -18,9 +21,22 @@ from litefleet_controller.state import State
 from starlette.testclient import TestClient
 
 from tests.controller.serve.serving import HTML, client_of, csrf_of, logged_in, service_in
+from tests.controller.support.state_values import ELSEWHERE, release
 
 PAGES = ("/", "/devices/cam-1", "/rollouts", "/models", "/models/cls", "/findings", "/findings/LF403", "/reports")
-DOCUMENTS = ("/devices", "/devices/cam-1", "/rollouts", "/audit", "/history", "/reports", "/jobs", "/me", "/rollback")
+DOCUMENTS = (
+    "/devices",
+    "/devices/cam-1",
+    "/models",
+    "/models/cls",
+    "/rollouts",
+    "/audit",
+    "/history",
+    "/reports",
+    "/jobs",
+    "/me",
+    "/rollback",
+)
 
 
 @pytest.fixture
@@ -155,3 +171,65 @@ def test_jobs_that_cannot_be_read_and_views_that_cannot_be_saved(service: Servic
     refused = admin.post("/views", data={"name": "v", "query": "q=x"}, headers=HTML)
     assert refused.status_code == 503
     assert "serve-views.json cannot be written" in refused.text
+
+
+def test_a_body_that_names_a_member_twice_is_refused(admin: TestClient) -> None:
+    for body in (b'{"offline": true, "offline": false}', b'{"models": [{"a": 1, "a": 1}]}'):
+        refused = admin.post("/api/v1/plan", content=body, headers={"content-type": "application/json"})
+        assert (refused.status_code, refused.headers["content-type"]) == (400, "application/problem+json")
+        assert "twice" in refused.json()["detail"]
+    deep = admin.post("/api/v1/plan", content=b"[" * 100_000, headers={"content-type": "application/json"})
+    assert deep.status_code == 422
+
+
+def test_an_unknown_address_of_the_api_is_no_page(admin: TestClient) -> None:
+    for path in ("/api/v1/none", "/api/v2/devices", "/api/"):
+        answer = admin.get(path)
+        assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+        assert answer.json()["detail"].startswith("There is no such address of the API")
+    assert "no such page" in admin.get("/none", headers=HTML).text
+
+
+def test_the_api_knows_models_their_goldens_and_what_was_measured(service: Service, admin: TestClient) -> None:
+    power = GoldenPower("fp32", 2, "weak", "it would accept other classes in out", (), ())
+    with service.state() as state:
+        lock = state.acquire("shop", ELSEWHERE)
+        state.store_releases(
+            lock, [release("r1", version="1.0", golden_power=power.to_dict()), release("r2", model="old")]
+        )
+        state.release(lock)
+    folder = reports_folder(service.config())
+    folder.mkdir(parents=True, exist_ok=True)
+    for day, values in ((1, (0.5, 0.75)), (2, (0.9,))):
+        outcomes = tuple(
+            DeviceOutcome(
+                f"cam-{n}",
+                "cls",
+                Verdict.VERIFIED,
+                version="1.0",
+                measurements={"accuracy": {"metric": "top1", "value": value, "samples": 9, "least": 0.6}},
+            )
+            for n, value in enumerate(values, 1)
+        )
+        kept = RunReport("evaluate", f"2026-11-0{day}T10:00:00Z", 1.0, outcomes)
+        (folder / f"2026110{day}T100000-evaluate.json").write_text(to_json(kept))
+    (folder / "20261103T100000-evaluate.json").write_text("{")
+
+    listed = admin.get("/api/v1/models?limit=1")
+    assert [one["name"] for one in listed.json()["models"]] == ["cls"]
+    following = listed.headers["link"].split(">")[0].removeprefix("<")
+    assert [(one["name"], one["is_configured"]) for one in admin.get(following).json()["models"]] == [("old", False)]
+    answer = admin.get("/api/v1/models/cls")
+    found = answer.json()
+    assert [(one["id"], one["golden_power"]["verdict"]) for one in found["releases"]] == [("r1", "weak")]
+    seen = [(one["devices"], one["accepted"], one["lowest"], one["middle"]) for one in found["evaluations"]]
+    assert seen == [(1, 1, 0.9, 0.9), (2, 1, 0.5, 0.625)]
+    assert [one["device"] for one in found["evaluations"][1]["scores"]] == ["cam-1", "cam-2"]
+    assert admin.get("/api/v1/models/cls", headers={"if-none-match": answer.headers["etag"]}).status_code == 304
+    assert admin.get("/api/v1/models/none").status_code == 404
+    page = admin.get("/models/cls", headers=HTML).text
+    for words in ("weak", "it would accept other classes", "0.6250", "Evaluations that are kept"):
+        assert words in page
+    assert "r2"[:12] in admin.get("/models/old", headers=HTML).text
+    assert [one.name for one in litefleet.known_models(service.options.config)] == ["cls", "old"]
+    assert litefleet.model(service.options.config, "cls").to_dict() == found

@@ -51,7 +51,7 @@ def test_renamed_devices_keep_their_latest_row(state: State) -> None:
 
 
 def test_a_database_of_the_schema_before_gets_them(new_schema: Callable[[], str], tmp_path: Path) -> None:
-    shutil.copytree(SCRIPTS, tmp_path / "scripts", ignore=shutil.ignore_patterns("v000[56]*"))
+    shutil.copytree(SCRIPTS, tmp_path / "scripts", ignore=shutil.ignore_patterns("v000[567]*"))
     for where in (str(tmp_path / "state.db"), new_schema()):
         state = State.open(where, lambda: 1.0)
         lock = state.acquire("lab", ELSEWHERE)
@@ -59,6 +59,7 @@ def test_a_database_of_the_schema_before_gets_them(new_schema: Callable[[], str]
         state.create(lock, rollout(), rows(2), [], {})
         expected = _latest(state)
         state.close()
+        sql(where, "ALTER TABLE releases DROP COLUMN golden_power")
         sql(where, "DROP TABLE notices")
         sql(where, "DROP TABLE latest_rows")
         sql(where, "UPDATE litefleet_version SET version_num = '0004'")

@@ -14,7 +14,7 @@ from typing import Any
 from litefleet_agent.findings import Finding, finding
 from litefleet_agent.verification.comparison import ComparisonSpec
 
-from ...common.checked import mapping_or_empty
+from ...common.checked import mapping_or_empty, sequence_or_empty
 from ...common.errors import FindingError, LitefleetError
 from ...common.files import write_atomically
 from ..conversion.params import ParamsError
@@ -26,6 +26,7 @@ from .power import Answers, Damaged, GoldenPower, measure_power
 
 _RECIPE = 2  # raise it when power is measured in another way
 _MOST_CASES = 8  # made by doubling
+_MOST_OUTPUTS = 50  # whose power a release keeps
 # Bytes of all damaged parameter files together; larger models are judged by their answers alone
 _MOST_DAMAGED = 2 << 30
 # Power is judged at fp32, whatever precision the .nb has: a golden is of the source model and shared by all of its
@@ -54,6 +55,12 @@ class JudgedGolden:
     verdict: str
     sentence: str
     power: Mapping[str, Any]  # as `GoldenPower.to_dict` gives it
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """What a release keeps of the power: verdict, sentence, and what was measured, of the first outputs."""
+        measured = {**self.power, "outputs": list(sequence_or_empty(self.power.get("outputs")))[:_MOST_OUTPUTS]}
+        return {**measured, "cases": len(self.paths), "verdict": self.verdict, "sentence": self.sentence}
 
     @property
     def findings(self) -> tuple[Finding, ...]:

@@ -101,6 +101,8 @@ def _problems(one: Operation) -> list[int]:
         found.add(404)
     if one.changes:
         found |= {404, 409, 413, 415}
+    if one.body is not None:
+        found.add(400)
     if "host-key" in one.path:
         found.add(502)
     if one.path == "/rollback":

@@ -12,6 +12,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, get_type_hints
 
@@ -21,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ...common.errors import LitefleetError
+from ...common.text import sanitize
 from ...devices.outcome import document
 from ..auth import Person, Role, needs, person_of
 from ..service import Service, service_of
@@ -156,10 +158,26 @@ def _checked_body(model: type[BaseModel] | None, request: Request, body: bytes) 
         return None
     if body and request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
         raise ProblemError(415, f"The body has to be JSON: send it with `Content-Type: {JSON}`.")
+    _refuse_repeated(body)
     try:
         return model.model_validate_json(body or b"{}", strict=True)
     except ValidationError as error:
         raise of_validation(error, "body") from None
+
+
+def _refuse_repeated(body: bytes) -> None:
+    """Raise ProblemError 400 for a JSON object that names a member twice: programs differ in which one counts."""
+
+    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ProblemError(400, f"The body names {sanitize(twice, 60)} twice: write each member once.")
+        return found
+
+    with suppress(ValueError, RecursionError):  # what is no JSON, the model refuses with its place
+        json.loads(body, object_pairs_hook=members)
 
 
 def _query(model: type[BaseModel] | None, request: Request) -> BaseModel | None:

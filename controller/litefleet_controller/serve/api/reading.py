@@ -1,4 +1,4 @@
-"""The operations that read: devices, rollouts, histories, the audit log, reports, findings, host keys."""
+"""The operations that read: devices, models, rollouts, histories, the audit log, reports, findings, host keys."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ...catalogue.language import current_lang
 from ...common.errors import UsageError
 from ...devices.outcome import document
 from ...operations.find import find_rollout
+from ...operations.model_records import model_records, model_story
 from ...project.run_fleet import find_report, kept_reports
 from ...reports.status_text import history_dict, rollouts_dict, status_document
 from .. import actions
@@ -41,6 +42,7 @@ class DevicesQuery(Paged):
     """Filters, as the options of `litefleet devices`."""
 
     select: str = Field(default="", max_length=2000, description="devices as `--limit` selects them")
+    model: str = Field(default="", max_length=80, description="only this model")
     version: str = Field(default="", max_length=80, description="only devices that run this version or release")
     state: str = Field(
         default="",
@@ -56,12 +58,28 @@ class DevicesQuery(Paged):
 @operation("GET", "/devices", Role.VIEW, schemas.Devices, usage=404)
 def devices(call: Call, query: DevicesQuery) -> Reply:
     """List what runs on each device, since when, its verdict, drift and last contact; one entry for each model."""
-    project = Selection(query.select).opened(call.service)
+    project = Selection(query.select, (query.model,) if query.model else ()).opened(call.service)
     found = litefleet.devices(
         project, version=query.version, state=query.state, drift=query.drift, silent_s=query.silent
     )
     shown, headers = page(call.request, query, found, lambda record: f"{record.device}\0{record.model}")
     return Reply({"schema": 1, "command": "devices", "devices": [r.to_dict() for r in shown]}, headers=headers)
+
+
+@operation("GET", "/models", Role.VIEW, schemas.Models)
+def models(call: Call, query: Paged) -> Reply:
+    """List the models with their releases and versions; GET /devices?model=NAME lists the devices that run one."""
+    with call.service.state() as state:
+        found = model_records(state, call.service.config())
+    shown, headers = page(call.request, query, found, lambda record: record.name)
+    return Reply({"schema": 1, "command": "models", "models": [r.to_dict() for r in shown]}, headers=headers)
+
+
+@operation("GET", "/models/{model}", Role.VIEW, schemas.OneModel, usage=404)
+def model(call: Call, model: str) -> Reply:
+    """Return one model: its releases, its golden and what that can tell, measured accuracy, what the files need."""
+    with call.service.state() as state:
+        return Reply(model_story(state, call.service.config(), model).to_dict())
 
 
 class LastQuery(Query):

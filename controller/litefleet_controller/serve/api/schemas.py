@@ -52,6 +52,71 @@ class Device(Versioned):
     timeline: list[TimelineEntry]
 
 
+class ModelEntry(Answer):
+    """One model; `versions`: how many devices run each version, the newest first."""
+
+    name: str
+    is_configured: bool
+    releases: int
+    devices: int
+    versions: dict[str, int]
+
+
+class Models(Versioned):
+    """The models of litefleet.yaml and of stored releases."""
+
+    command: Literal["models"]
+    models: list[ModelEntry]
+
+
+class ReleaseEntry(Answer):
+    """A stored release; `golden_power` is what was measured of its golden, null where that was not stored yet."""
+
+    id: str
+    version: str
+    kind: str = Field(description="of device")
+    artifact: str = Field(description="the SHA-256 of the .nb")
+    runtime: str
+    engine: str
+    made_at: float
+    devices: int = Field(description="that run it")
+    golden_cases: int
+    golden_power: dict[str, Any] | None
+
+
+class GoldenEntry(Answer):
+    """A model's golden: what makes it, outputs with a comparison of their own, and what devices' rollouts said of it."""
+
+    engine: str
+    compared: list[str]
+    findings: list[dict[str, str]]
+
+
+class EvaluationEntry(Answer):
+    """A kept `litefleet evaluate`; scores are from 0 (worst) to 1, those of the lowest first."""
+
+    report: str
+    at: str
+    devices: int
+    accepted: int
+    lowest: float
+    middle: float = Field(description="the median")
+    highest: float
+    scores: list[dict[str, Any]]
+
+
+class OneModel(Versioned):
+    """One model: releases, golden, accuracy, and what `litefleet inspect --json` shows of its files."""
+
+    command: Literal["model"]
+    model: str
+    is_configured: bool
+    releases: list[ReleaseEntry]
+    golden: GoldenEntry
+    evaluations: list[EvaluationEntry]
+    files: list[dict[str, Any]]
+
+
 class Stored(Answer):
     """What the state stores of a device: what forgetting it deletes."""
 

@@ -11,17 +11,15 @@ from ...catalogue.articles import Article, article, find_code
 from ...catalogue.language import current_lang
 from ...catalogue.translate import tr, translated_cell
 from ...catalogue.words import words
+from ...common.errors import UsageError
 from ...common.text import sanitize
-from ...evaluate.figures import accuracy_of
-from ...reports.charts.accuracy import accuracy_rows
-from ...reports.values import human_moment
+from ...operations.model_records import model_records, model_story
+from ...reports.charts.accuracy import accuracy_rows, share
 from ..auth import Role, needs
-from ..queries.models import ReleaseLine, devices_with, devices_with_codes, inspected, model_list, model_page
-from ..service import Service, service_of
+from ..queries.findings import devices_with, devices_with_codes
+from ..service import service_of
 from .render import page
-from .reports import latest_of
 
-_FILES = 8  # files of one model that are described
 _DEVICES = 100
 
 
@@ -29,9 +27,8 @@ _DEVICES = 100
 def models(request: Request) -> Response:
     """Show all models."""
     service = service_of(request)
-    config = service.config()
     with service.state() as state:
-        found = model_list(state, config, config.fleet)
+        found = model_records(state, service.config())
     return page(request, "models.html.j2", found=found)
 
 
@@ -39,40 +36,25 @@ def models(request: Request) -> Response:
 def one_model(request: Request) -> Response:
     """Show one model: releases, golden, accuracy, files."""
     service, name = service_of(request), request.path_params["name"]
-    config = service.config()
-    with service.state() as state:
-        found = model_page(state, config, config.fleet, name)
-    if found is None:
-        raise HTTPException(404, f"There is no model {sanitize(name, 60)} in litefleet.yaml or among the releases.")
-    accuracy, measured_at = _accuracy(service, name)
+    try:
+        with service.state() as state:
+            found = model_story(state, service.config(), name)
+    except UsageError as error:
+        raise HTTPException(
+            404, f"There is no model {sanitize(name, 60)} in litefleet.yaml or among the releases."
+        ) from error
+    latest = found.evaluations[0] if found.evaluations else None
     return page(
         request,
         "model.html.j2",
         model=found,
-        accuracy=accuracy,
-        accuracy_of=measured_at,
+        accuracy=[(score.device, accuracy_rows(score.accuracy)) for score in latest.scores[:_DEVICES]]
+        if latest
+        else [],
         accuracy_head=[translated_cell(n) for n in ("metric", "samples", "score", "reference", "change")],
-        inspections=_inspections(found.releases),
+        power=found.releases[0].power if found.releases else None,
+        share=share,
     )
-
-
-def _inspections(releases: tuple[ReleaseLine, ...]) -> list[tuple[str, object]]:
-    paths = {one.artifact: one.path for one in reversed(releases) if one.path is not None}
-    found = [(artifact, inspected(path, artifact)) for artifact, path in list(paths.items())[-_FILES:]]
-    return [(artifact, one) for artifact, one in reversed(found) if one is not None]
-
-
-def _accuracy(service: Service, model: str) -> tuple[list[tuple[str, list[str]]], str]:
-    """Return (device, cells) of the latest kept evaluation, and when it was made."""
-    kept = latest_of(service.config(), "evaluate")
-    if kept is None:
-        return [], ""
-    rows = [
-        (outcome.device, accuracy_rows(found))
-        for outcome in kept.report.outcomes
-        if outcome.model == model and (found := accuracy_of(outcome)) is not None
-    ]
-    return rows[:_DEVICES], human_moment(kept.at)
 
 
 @needs(Role.VIEW)

@@ -30,13 +30,13 @@ THEMES = ("light", "dark")
 THEME_COOKIE = "litefleet-theme"
 # What each status looks like beside its text: a shape, so that no colour alone tells it.
 MARKS: Mapping[str, tuple[str, str]] = {
-    **dict.fromkeys(("done", "verified", "confirmed", "unchanged"), ("✓", "good")),
+    **dict.fromkeys(("done", "verified", "confirmed", "unchanged", "strong"), ("✓", "good")),
     **dict.fromkeys(
         ("failed", "refused", "crashed", "wrong", "slow", "unsupported", "unreachable", "error", "aborted"),
         ("✕", "bad"),
     ),
     **dict.fromkeys(("working", "running", "staging", "proven", "switching", "leased"), ("▸", "busy")),
-    **dict.fromkeys(("offline", "paused", "waiting", "warning", "blocked"), ("▲", "warn")),
+    **dict.fromkeys(("offline", "paused", "waiting", "warning", "blocked", "weak"), ("▲", "warn")),
     **dict.fromkeys(("rolled back", "rolled-back", "superseded"), ("↩", "dim")),
 }
 

@@ -11,7 +11,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ...common.errors import UsageError
 from ...common.text import sanitize
 from ...config import Config
 from ...devices.outcome import RunReport, to_json
@@ -45,14 +44,6 @@ class KeptFile:
     size: int
 
 
-@dataclass(frozen=True)
-class Latest:
-    """The latest kept report of a command."""
-
-    at: float
-    report: RunReport
-
-
 def kept_files(config: Config) -> list[KeptFile]:
     """Return the kept reports, the newest first; their files are not read."""
     found = []
@@ -63,17 +54,6 @@ def kept_files(config: Config) -> list[KeptFile]:
             continue
         found.append(KeptFile(path.stem, path.stem.rpartition("-")[2], stat.st_mtime, stat.st_size))
     return found
-
-
-def latest_of(config: Config, command: str) -> Latest | None:
-    """Return the latest kept report of a command; None where there is none that can be read."""
-    for one in kept_files(config):
-        if one.command == command:
-            try:
-                return Latest(one.at, _read(reports_folder(config) / f"{one.name}.json", one.at))
-            except UsageError:
-                return None
-    return None
 
 
 @lru_cache(maxsize=4)
