@@ -246,10 +246,10 @@ def test_the_python_client_does_the_same_over_http(site: Site) -> None:
     assert (story.records, story.timeline) == (local_story.records, local_story.timeline)
     assert project.audit(last=5) == litefleet.audit(local, last=5)
     assert project.known_models() == litefleet.known_models(local)
-    story = project.model("cls")
-    assert story.to_dict() == litefleet.model(local, "cls").to_dict()
-    assert {one["golden_power"]["verdict"] for one in story.releases} == {"strong"}  # measured at the conversion
-    assert sum(one["devices"] for one in story.releases) == 2
+    one_model = project.model("cls")
+    assert one_model.to_dict() == litefleet.model(local, "cls").to_dict()
+    assert {one["golden_power"]["verdict"] for one in one_model.releases} == {"strong"}  # measured at the conversion
+    assert sum(one["devices"] for one in one_model.releases) == 2
     assert project.report(found.rollout.id) == litefleet.report(local, found.rollout.id)
     assert project.plan_rollback().text() == litefleet.plan_rollback(local).text()
     assert site.server.tokens["operate"] not in repr(project)
