@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from statistics import median
@@ -81,7 +82,8 @@ class Relay:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._target)
         ways = (self._way(reader, up_writer, True), self._way(up_reader, writer, False))
-        await asyncio.gather(*ways, return_exceptions=True)
+        with suppress(asyncio.CancelledError):  # the bench has ended
+            await asyncio.gather(*ways, return_exceptions=True)
         for end in (writer, up_writer):
             end.transport.abort()
 

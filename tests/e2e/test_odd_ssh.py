@@ -51,6 +51,18 @@ def told(outcome: DeviceOutcome) -> tuple[Verdict, str]:
     return outcome.verdict, outcome.findings[0].code if outcome.findings else ""
 
 
+@pytest.mark.parametrize("allowed", ["", "PubkeyAcceptedAlgorithms rsa-sha2-256,ssh-ed25519,ecdsa-sha2-nistp384"])
+def test_every_kind_of_key_logs_in(servers: OddServers, home: Path, allowed: str) -> None:
+    """An RSA key's signature is of a kind that the server named."""
+    device = servers.start(*[allowed] if allowed else [])
+    known = servers.folder / f"d{device.port}" / "authorized_keys"
+    for kind in ("ed25519", "rsa", "ecdsa"):
+        key = keygen(home / kind, kind, bits=384 if kind == "ecdsa" else 0)
+        with known.open("a") as public:
+            public.write(key.with_suffix(".pub").read_text())
+        assert told(probe(replace(device, key=str(key)), home)) == OK, kind
+
+
 @pytest.mark.parametrize("name", ["id_rsa", "id_ed25519", "id_ecdsa_sk"])
 @pytest.mark.parametrize("content", [b"", b"PuTTY-User-Key-File-3: ssh-ed25519\n", b"\0" * 400])
 def test_a_broken_default_key_never_matters(plain: Device, home: Path, name: str, content: bytes) -> None:

@@ -11,11 +11,12 @@ from pathlib import Path
 from tests.conftest import lacking
 
 
-def keygen(path: Path, kind: str = "ed25519", passphrase: str = "") -> Path:
+def keygen(path: Path, kind: str = "ed25519", passphrase: str = "", bits: int = 0) -> Path:
     """Make a key pair, `path` and `path`.pub, and return the private file."""
     if shutil.which("ssh-keygen") is None:
         lacking("no ssh-keygen on this machine")
-    size = ("-b", "2048") if kind == "rsa" else ()
+    bits = bits or (2048 if kind == "rsa" else 0)
+    size = ("-b", str(bits)) if bits else ()
     command = ["ssh-keygen", "-q", "-t", kind, *size, "-N", passphrase, "-C", "", "-f", str(path)]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
     return path

@@ -18,7 +18,7 @@ from .base import CIPHERS, KEX, LEGACY_CIPHERS, LEGACY_KEX, Channel, TransportEr
 from .failures import connection_failure, look_again, why
 from .hostkeys import HostTrust, TrustDecision
 from .identities import Identities
-from .lighter import with_signature_at_once, without_ignored_packets, without_packet_log
+from .lighter import with_login_before_accept, with_signature_at_once, without_ignored_packets, without_packet_log
 from .ssh_config import Proxy, proxy_of
 from .window import SendWindow, round_trip_s
 
@@ -48,6 +48,7 @@ class _Client(asyncssh.SSHClient):
         self._legacy = legacy
         self._offers, self._named = identities.offers(), identities.named
         self.problem: TransportError | None = None  # why no key could be offered
+        self._accepted: asyncio.Event | None = None  # that of the login service, where the login does not wait for it
 
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
         without_packet_log(conn)
@@ -55,6 +56,7 @@ class _Client(asyncssh.SSHClient):
             without_ignored_packets(conn)
         if self._named:  # else the device may admit without a key
             with_signature_at_once(conn)
+            self._accepted = with_login_before_accept(conn)
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
         return self.decision.trusts(key)
@@ -65,10 +67,13 @@ class _Client(asyncssh.SSHClient):
     async def public_key_auth_requested(self) -> asyncssh.SSHKeyPair | None:
         """Return the next key to try, None after the last one."""
         try:
-            return await anext(self._offers, None)
+            pair = await anext(self._offers, None)
         except TransportError as error:
             self.problem = error
             return None
+        if self._accepted is not None and pair is not None and b"rsa" in pair.algorithm:
+            await self._accepted.wait()
+        return pair
 
 
 class _Process(asyncssh.SSHClientProcess[bytes]):

@@ -10,6 +10,7 @@ from typing import Any
 import asyncssh
 import pytest
 from litefleet_controller.devices.transport.lighter import (
+    with_login_before_accept,
     with_signature_at_once,
     without_ignored_packets,
     without_packet_log,
@@ -17,6 +18,8 @@ from litefleet_controller.devices.transport.lighter import (
 
 SENT = bytes(range(256)) * 4096
 MSG_IGNORE = 2
+MSG_SERVICE_REQUEST = 5
+MSG_SERVICE_ACCEPT = 6
 MSG_USERAUTH_REQUEST = 50
 KINDS: Counter[int] = Counter()
 
@@ -119,3 +122,41 @@ def test_a_login_with_a_key_of_this_process_takes_one_request() -> None:
     )
     assert asyncio.run(login_requests(light=True, known=True)) == 1
     assert asyncio.run(login_requests(light=True, known=False)) == 2  # the first key is rejected, the second one is not
+
+
+async def login_order(light: bool, count: int) -> list[str]:
+    """Return how a login went in which the server knows the last of `count` keys: what the client sent and received."""
+    keys = [asyncssh.generate_private_key("ssh-ed25519") for _ in range(count)]
+    seen: list[str] = []
+    names = {MSG_SERVICE_REQUEST: "service", MSG_SERVICE_ACCEPT: "accepted", MSG_USERAUTH_REQUEST: "login"}
+
+    class Strict(asyncssh.SSHServer):
+        def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+            return key.public_data == keys[-1].public_data
+
+        def public_key_auth_supported(self) -> bool:
+            return True
+
+    class Client(asyncssh.SSHClient):
+        def connection_made(self, conn: Any) -> None:
+            def note(kind: int, *rest: object, **more: object) -> None:
+                seen.extend([names[kind]] if kind in names else [])
+
+            conn.log_sent_packet = conn.log_received_packet = note
+            with_signature_at_once(conn)
+            if light:
+                with_login_before_accept(conn)
+
+    server = await asyncssh.listen("127.0.0.1", 0, server_factory=Strict, server_host_keys=[keys[0]])
+    async with server:
+        connection, _ = await asyncssh.create_connection(
+            Client, "127.0.0.1", server.get_port(), known_hosts=None, config=None, agent_path=None, client_keys=keys
+        )
+        connection.abort()
+    return seen
+
+
+def test_a_login_does_not_wait_for_the_service() -> None:
+    assert asyncio.run(login_order(light=False, count=1)) == ["service", "accepted", "login"]
+    assert asyncio.run(login_order(light=True, count=1)) == ["service", "login", "accepted"]
+    assert asyncio.run(login_order(light=True, count=3)) == ["service", "login", "accepted", "login", "login"]
