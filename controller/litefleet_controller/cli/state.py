@@ -52,15 +52,15 @@ def status(
             text = rollouts_text(latest, terminal_width(), colored(), str(state.holder(settings.fleet) or ""))
             show(json.dumps(rollouts_dict(latest), indent=2) if as_json else text)
             return
-        if as_json:
+        if as_json or chosen is not None:
             found = operations.read_status(state, settings.fleet, rollout_id, chosen)
         else:
-            found, sent = operations.read_status_in_brief(state, settings.fleet, rollout_id, chosen)
+            found = operations.read_status_in_brief(state, settings.fleet, rollout_id)
     if as_json:
         show(json.dumps(status_document(found, time.time()), indent=2))
     else:
-        now, width, parts = time.time(), terminal_width(), (found.holder, found.running, found.versions)
-        show(status_text(found.rollout, found.rows, found.outcomes, now, width, colored(), *parts, sent))
+        parts = (found.holder, found.running, found.versions, found.sent_besides, found.summary)
+        show(status_text(found.rollout, found.rows, found.outcomes, time.time(), terminal_width(), colored(), *parts))
     if found.older:
         say(f"Attention: {found.older}")
 

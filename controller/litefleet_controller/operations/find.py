@@ -11,6 +11,7 @@ from ..rollout import DeviceRow, DeviceState, Rollout, RolloutState
 
 if TYPE_CHECKING:
     from ..devices.outcome import DeviceOutcome
+    from ..rollout.conditions import RowSummary
     from ..state import State
 
 SEARCHED = 20  # latest rollouts
@@ -20,7 +21,8 @@ SEARCHED = 20  # latest rollouts
 class RolloutStatus:
     """One rollout as recorded in the project's state; no device is contacted.
 
-    `rows` has one entry for each device and model, `outcomes` the last outcome of each device that was reached.
+    `rows` has one entry for each device and model, `outcomes` the last outcome of each that was reached.  In brief they hold
+    what a text names: then `summary` counts all rows, and `sent_besides` is what the other outcomes sent, in bytes.
     """
 
     rollout: Rollout
@@ -32,36 +34,43 @@ class RolloutStatus:
         default_factory=dict
     )  # failed (device, model) that ran it, when seen
     versions: Mapping[str, str] = field(default_factory=dict)  # of the stored releases, by their ids
+    summary: RowSummary | None = None
+    sent_besides: int = 0
 
 
-def read_status(
-    state: State, fleet: str, rollout_id: str = "", chosen: Collection[str] | None = None, outcomes: bool = True
-) -> RolloutStatus:
-    """Return where a rollout stands, of the chosen devices or of all; without `outcomes` those are left out.
+def read_status(state: State, fleet: str, rollout_id: str = "", chosen: Collection[str] | None = None) -> RolloutStatus:
+    """Return where a rollout stands, of the chosen devices or of all.
 
     Raises: UsageError for an unknown rollout.
     """
     one = find_rollout(state, fleet, rollout_id)
     rows = tuple(row for row in state.rows(one.id) if chosen is None or row.device in chosen)
-    ends = state.outcomes(one.id) if outcomes else ()
+    return _status(state, one, rows, state.outcomes(one.id, chosen))
+
+
+def read_status_in_brief(state: State, fleet: str, rollout_id: str = "") -> RolloutStatus:
+    """Return where a rollout stands as far as a text shows it.
+
+    Raises: UsageError for an unknown rollout.
+    """
+    one = find_rollout(state, fleet, rollout_id)
+    found = state.in_brief(one.id)
+    status = _status(state, one, found.rows, found.outcomes)
+    return replace(status, summary=found.summary, sent_besides=found.sent_bytes)
+
+
+def _status(
+    state: State, one: Rollout, rows: tuple[DeviceRow, ...], outcomes: tuple[DeviceOutcome, ...]
+) -> RolloutStatus:
     return RolloutStatus(
         one,
         rows,
-        tuple(o for o in ends if chosen is None or o.device in chosen),
-        str(state.holder(fleet) or ""),
-        state.behind(fleet),
+        outcomes,
+        str(state.holder(one.fleet) or ""),
+        state.behind(one.fleet),
         {key: entry.at for key, entry in state.runs_failed(one.id).items()},
         state.versions(),
     )
-
-
-def read_status_in_brief(
-    state: State, fleet: str, rollout_id: str = "", chosen: Collection[str] | None = None
-) -> tuple[RolloutStatus, int]:
-    """Return the status with those outcomes only that a text shows, and the bytes that the others sent."""
-    found = read_status(state, fleet, rollout_id, chosen, outcomes=False)
-    brief = state.outcomes_in_brief(found.rollout.id, found.rows)
-    return replace(found, outcomes=brief.notable), brief.sent_bytes
 
 
 def find_rollout(state: State, fleet: str, rollout_id: str = "", command: str = "") -> Rollout:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 from ..devices.outcome import DeviceOutcome
 from ..rollout import DeviceRow, DeviceState, Rollout, RolloutState
@@ -13,45 +11,6 @@ from ..rollout.model import REVERT
 from .values import idle_text
 
 _MOST_NAMED = 50  # devices in one command
-
-Condition = Literal["done", "failed", "working", "offline", "pending", "blocked", "rolled back", "skipped"]
-CONDITIONS: tuple[Condition, ...] = get_args(Condition)
-_GRAVEST = (
-    *CONDITIONS[1:],
-    *CONDITIONS[:1],
-)  # a device with several models gets the condition that needs attention most
-_CONDITION: Mapping[DeviceState, Condition] = {
-    DeviceState.PENDING: "pending",
-    DeviceState.STAGING: "working",
-    DeviceState.PROVEN: "working",
-    DeviceState.SWITCHING: "working",
-    DeviceState.LEASED: "working",
-    DeviceState.CONFIRMED: "done",
-    DeviceState.UNCHANGED: "done",
-    DeviceState.FAILED: "failed",
-    DeviceState.BLOCKED: "blocked",
-    DeviceState.OFFLINE: "offline",
-    DeviceState.SKIPPED: "skipped",
-    DeviceState.ROLLED_BACK: "rolled back",
-}
-
-
-STATES_OF: Mapping[Condition, tuple[DeviceState, ...]] = {
-    condition: tuple(state for state, of in _CONDITION.items() if of == condition) for condition in CONDITIONS
-}
-_RANK = {state: _GRAVEST.index(condition) for state, condition in _CONDITION.items()}
-
-
-def wave_counts(rows: Sequence[DeviceRow]) -> dict[int, Counter[Condition]]:
-    """Return the number of devices in each condition, by wave (from 0)."""
-    devices: dict[tuple[int, str], int] = {}  # to the place of its condition in `_GRAVEST`
-    for row in rows:
-        key, rank = (row.wave, row.device), _RANK[row.state]
-        devices[key] = min(rank, devices.get(key, rank))
-    found: dict[int, Counter[Condition]] = {}
-    for (wave, _), rank in devices.items():
-        found.setdefault(wave, Counter())[_GRAVEST[rank]] += 1
-    return dict(sorted(found.items()))
 
 
 @dataclass(frozen=True)

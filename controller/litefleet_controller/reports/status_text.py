@@ -15,10 +15,11 @@ from ..common.typed_commands import as_typed
 from ..devices.outcome import DeviceOutcome
 from ..operations.find import RolloutStatus
 from ..rollout import DeviceRow, DeviceState, Rollout, RolloutState
+from ..rollout.conditions import CONDITIONS, RowSummary, summary_of, wave_counts
 from ..rollout.windows import next_open, open_until
 from ..state import HistoryEntry
 from .grouping import folded
-from .rollout_summary import CONDITIONS, Cluster, clusters, idle, mending, next_commands, wave_counts
+from .rollout_summary import Cluster, clusters, idle, mending, next_commands
 from .terminal import Page, engine_settings, plural
 from .values import FindingGroup, human_bytes, human_moment, human_span, until
 
@@ -49,18 +50,21 @@ def status_text(
     running: Mapping[tuple[str, str], float] = _NONE,
     versions: Mapping[str, str] = _UNNAMED,
     sent_besides: int = 0,
+    summary: RowSummary | None = None,
 ) -> str:
     """Return a rollout's status; `now` in seconds since the epoch, `holder` is the controller at work on it, if any.
 
-    `versions` names the releases by their ids.  Outcomes without findings and settings may be left out: `sent_besides` is what
-    they sent, in bytes.
+    `versions` names the releases by their ids.  What is simply well may be left out: outcomes without findings and settings,
+    where `sent_besides` is what they sent, in bytes; and rows that are well, but for one that is confirmed, where `summary` is
+    that of all rows.
 
     `running` names the failed rows, (device, model), that ran the new release when they were last seen, at an epoch time.
     """
     page = Page(width, color)
     sent = sent_besides + sum(outcome.sent_bytes for outcome in outcomes)
-    _head(page, rollout, rows, sent, now, holder, versions)
-    _waves(page, rollout, rows)
+    summary = summary or summary_of(rows)
+    _head(page, rollout, rows, summary, sent, now, holder, versions)
+    _waves(page, rollout, summary)
     before = [row for row in rows if (row.device, row.model) not in running]
     _clusters(
         page,
@@ -154,6 +158,7 @@ def _head(
     page: Page,
     rollout: Rollout,
     rows: Sequence[DeviceRow],
+    summary: RowSummary,
     sent: int,
     now: float,
     holder: str,
@@ -163,20 +168,20 @@ def _head(
     title = f"{rollout.id} of fleet {sanitize(rollout.fleet, 64)}: "
     state = idle(rollout, rows, holder) or rollout.state.value
     page.line((title, "bold"), (translated_cell(state), _STYLES[rollout.state]), (made, "dim"))
-    for name, text in _facts(rollout, rows, sent, now, holder):
+    for name, text in _facts(rollout, summary, sent, now, holder):
         if text:
             page.field(name, text, 9)
         if name == "models":
-            for line in _versions(rows, versions):
+            for line in _versions(summary.released, versions):
                 page.field("version", line, 9)
 
 
-def _versions(rows: Sequence[DeviceRow], versions: Mapping[str, str]) -> list[str]:
+def _versions(released: Sequence[tuple[str, str]], versions: Mapping[str, str]) -> list[str]:
     """Return a line for each version of a model that the rollout brings; its releases are one version for several kinds."""
     found: dict[tuple[str, str], dict[str, None]] = {}
-    for row in rows:
-        if row.release in versions:
-            found.setdefault((row.model, versions[row.release]), {})[row.release] = None
+    for model, release in released:
+        if release in versions:
+            found.setdefault((model, versions[release]), {})[release] = None
     lines = []
     for (model, version), releases in list(found.items())[:_VERSIONS]:
         shown = ", ".join(release[:12] for release in list(releases)[:_VERSIONS])
@@ -185,18 +190,17 @@ def _versions(rows: Sequence[DeviceRow], versions: Mapping[str, str]) -> list[st
     return lines
 
 
-def _facts(rollout: Rollout, rows: Sequence[DeviceRow], sent: int, now: float, holder: str) -> list[tuple[str, str]]:
+def _facts(rollout: Rollout, summary: RowSummary, sent: int, now: float, holder: str) -> list[tuple[str, str]]:
     """Return (name, text) for each line under the title; lines with an empty text are left out."""
     models = ", ".join(sanitize(model, 60) for model in rollout.models)
     soak = f"until {human_moment(rollout.soak_until)} ({until(rollout.soak_until, now)})"
-    well = len({r.device for r in rows}) - len({r.device for r in rows if not r.state.well})
     return [
         ("why", sanitize(rollout.reason, LINE_LIMIT)),
         ("caused by", folded(rollout.behind)),
         ("models", models + (f" (number {rollout.number})" if models and rollout.number else "")),
         ("limit", sanitize(rollout.limit, 200)),
         ("repairs", sanitize(rollout.parent, 40)),
-        ("devices", f"{well:,} of {len({r.device for r in rows}):,} run the wanted release; {human_bytes(sent)} sent"),
+        ("devices", f"{summary.well:,} of {summary.devices:,} run the wanted release; {human_bytes(sent)} sent"),
         ("as of", human_moment(rollout.updated_at) if rollout.updated_at else ""),
         ("soak", soak if rollout.soak_until > now and not rollout.state.over else ""),
         ("window", _window_text(rollout, now)),
@@ -220,8 +224,8 @@ def _window_text(rollout: Rollout, now: float) -> str:
     return f"closed until {human_moment(opens)} ({until(opens, now)}): {windows}" if opens else ""
 
 
-def _waves(page: Page, rollout: Rollout, rows: Sequence[DeviceRow]) -> None:
-    counts = wave_counts(rows)
+def _waves(page: Page, rollout: Rollout, summary: RowSummary) -> None:
+    counts = summary.waves
     if not counts:
         return
     page.heading("Waves")

@@ -6,8 +6,6 @@ import dataclasses
 import datetime
 import json
 from collections.abc import Collection, Iterable, Sequence
-from operator import itemgetter
-from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -18,7 +16,7 @@ from ..rollout import DeviceRow, DeviceState, IllegalMove, Rollout, RolloutEvent
 from ..rollout.states import move_rollout
 from .model import Confirmed, Conflict
 from .records import confirmed_from, release_from, release_values, rollout_from, rollout_values, row_from
-from .tables import confirmed, findings, outcomes, releases, rollout_releases, rollout_rows, rollouts, transitions
+from .tables import confirmed, outcomes, releases, rollout_releases, rollout_rows, rollouts, transitions
 from .versions import labelled
 
 _REQUESTS = ("", "pause", "abort")
@@ -115,56 +113,20 @@ def rows_of(connection: sa.Connection, rollout_id: str) -> tuple[DeviceRow, ...]
     return tuple(row_from(stored) for stored in found)
 
 
-def outcomes_of(connection: sa.Connection, rollout_id: str) -> tuple[DeviceOutcome, ...]:
-    """Return the last outcomes in the rows' order."""
+def outcomes_of(
+    connection: sa.Connection, rollout_id: str, chosen: Collection[str] | None = None
+) -> tuple[DeviceOutcome, ...]:
+    """Return the last outcomes in the rows' order; of the chosen devices, or of all."""
     same = [outcomes.c[name] == rollout_rows.c[name] for name in ("rollout", "device", "model")]
+    as_text = sa.type_coerce(outcomes.c.outcome, sa.Text)
     found = connection.execute(
-        sa.select(outcomes.c.outcome)
+        sa.select(outcomes.c.device, as_text)
         .join(rollout_rows, sa.and_(*same))
         .where(outcomes.c.rollout == rollout_id)
         .order_by(*_IN_ORDER)
-    ).scalars()
-    return tuple(DeviceOutcome.from_dict(mapping(stored, "a stored outcome")) for stored in found)
-
-
-class OutcomesInBrief(NamedTuple):
-    """What a status shows of a rollout's outcomes: the ones that say something, and what all others sent."""
-
-    notable: tuple[DeviceOutcome, ...]  # with findings or settings of the engine, in the rows' order
-    sent_bytes: int  # of the others
-
-
-def outcomes_in_brief(connection: sa.Connection, rollout_id: str, rows: Collection[DeviceRow]) -> OutcomesInBrief:
-    """Return the outcomes of these rows; those of devices that are simply well, nearly all, are not read as a whole."""
-    order = {(row.device, row.model): place for place, row in enumerate(rows)}
-    found = sa.select(findings.c.device, findings.c.model).where(findings.c.rollout == rollout_id)
-    with_findings = {(device, model) for device, model in connection.execute(found)}
-    as_text = sa.type_coerce(outcomes.c.outcome, sa.Text)
-    chosen = sa.select(outcomes.c.device, outcomes.c.model, as_text).where(outcomes.c.rollout == rollout_id)
-    notable, sent = [], 0
-    for device, model, text in connection.execute(chosen):
-        place = order.get((device, model))
-        if place is None:
-            continue
-        number = None if (device, model) in with_findings or '"settings":' in text else _sent(text)
-        if number is not None:
-            sent += number
-        else:
-            outcome = DeviceOutcome.from_dict(mapping(json.loads(text), "a stored outcome"))
-            notable.append((place, outcome))
-    return OutcomesInBrief(tuple(outcome for _, outcome in sorted(notable, key=itemgetter(0))), sent)
-
-
-def _sent(text: str) -> int | None:
-    """Return an outcome's `sent_bytes` from its stored form; None where it has another form.
-
-    `canonical` sorts the keys: what follows has no such key, and no text has a bare quotation mark in it.
-    """
-    digits = text[text.rfind(_SENT) + len(_SENT) :].partition(",")[0] if _SENT in text else ""
-    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 20 else None
-
-
-_SENT = ',"sent_bytes":'
+    )
+    texts = (text for device, text in found if chosen is None or device in chosen)
+    return tuple(DeviceOutcome.from_dict(mapping(json.loads(text), "a stored outcome")) for text in texts)
 
 
 def runs_failed(connection: sa.Connection, rollout_id: str) -> tuple[Confirmed, ...]:

@@ -16,15 +16,15 @@ from ..devices.deliver import Release
 from ..devices.identity import Identity
 from ..devices.outcome import DeviceOutcome
 from ..rollout import DeviceEvent, DeviceRow, Rollout, RolloutEvent
-from . import audit_log, device_history, device_views, devices, fleet_lock, identity, outbox, rollouts, versions
+from . import audit_log, brief, device_history, device_views, devices, fleet_lock, identity, outbox, rollouts, versions
 from . import transitions as row_transitions
+from .brief import StatusInBrief
 from .database import Database, sqlite_path
 from .device_history import HistoryEntry, ServiceStatus
 from .device_views import LastRow, RolloutMove
 from .identity import Beside, Noted
 from .model import AuditEntry, Confirmed, Conflict, FleetLock, KnownDevice, Owner, RowChange, StateOlder, Transition
 from .outbox import Outbox, Subscription
-from .rollouts import OutcomesInBrief
 from .tables import rollouts as rollout_table
 from .tables import transitions
 
@@ -374,15 +374,15 @@ class State:
         with self._database.read() as connection:
             return device_history.history_entries(connection, devices, since, limit)
 
-    def outcomes(self, rollout_id: str) -> tuple[DeviceOutcome, ...]:
-        """Return the last outcome of each row of a rollout that has one, in the rows' order."""
+    def outcomes(self, rollout_id: str, chosen: Collection[str] | None = None) -> tuple[DeviceOutcome, ...]:
+        """Return the last outcome of each row of a rollout that has one, in the rows' order; of the chosen devices, or of all."""
         with self._database.read() as connection:
-            return rollouts.outcomes_of(connection, rollout_id)
+            return rollouts.outcomes_of(connection, rollout_id, chosen)
 
-    def outcomes_in_brief(self, rollout_id: str, rows: Collection[DeviceRow]) -> OutcomesInBrief:
-        """Return what a status shows of the outcomes of these rows of a rollout."""
+    def in_brief(self, rollout_id: str) -> StatusInBrief:
+        """Return what a status shows of a rollout's rows and outcomes."""
         with self._database.read() as connection:
-            return rollouts.outcomes_in_brief(connection, rollout_id, rows)
+            return brief.in_brief(connection, rollout_id)
 
     def history(self, rollout_id: str, device: str = "", limit: int = 1000) -> tuple[Transition, ...]:
         """Return the last moves of a rollout's rows, or of one device's, the oldest first."""

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from litefleet_agent.findings import Verdict, finding
 from litefleet_controller.devices.outcome import DeviceOutcome, document
-from litefleet_controller.reports.rollout_summary import next_commands, wave_counts
+from litefleet_controller.reports.rollout_summary import next_commands
 from litefleet_controller.reports.status_text import rollouts_dict, rollouts_text, status_dict, status_text
 from litefleet_controller.rollout import DeviceRow, DeviceState, Policy, Rollout, RolloutState, Wave
+from litefleet_controller.rollout.conditions import wave_counts
 
 from tests.controller.support.finding_lines import finding_lines
 from tests.controller.support.rollout_values import NOW, row

@@ -9,8 +9,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...reports.rollout_summary import CONDITIONS, STATES_OF
 from ...rollout import DeviceState, Rollout
+from ...rollout.conditions import CONDITIONS, STATES_OF
 from ...state import State
 from ...state.records import rollout_from
 from ...state.tables import (

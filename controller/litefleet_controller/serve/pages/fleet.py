@@ -20,8 +20,8 @@ from ...project.project import Project
 from ...project.run_fleet import reports_folder
 from ...reports.charts.canvas import LEFT, RIGHT, Canvas
 from ...reports.charts.scale import Axis, axis_from_zero
-from ...reports.rollout_summary import CONDITIONS
 from ...reports.values import facts_lines, human_moment, human_ms
+from ...rollout.conditions import CONDITIONS
 from ..auth import Role, needs, person_of
 from ..queries.device import LatencyPoint, device_page
 from ..queries.fleet import NEW, SORTS, Filters, fleet_page

@@ -16,7 +16,7 @@ from ...catalogue.articles import advice
 from ...catalogue.translate import tr, translated, translated_cell
 from ...common.text import sanitize
 from ...operations.device_records import audit_text
-from ...reports.rollout_summary import CONDITIONS
+from ...rollout.conditions import CONDITIONS
 from ...rollout.policy import GateLimit, Policy
 from ..auth import Role, needs, person_of
 from ..jobs import Job

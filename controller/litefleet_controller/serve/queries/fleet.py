@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import sqlalchemy as sa
 
-from ...reports.rollout_summary import CONDITIONS, STATES_OF, Condition
+from ...rollout.conditions import CONDITIONS, STATES_OF, Condition
 from ...state import State
 from ...state.tables import confirmed, device_services, devices, latest_rows, releases, rollout_rows
 from .roster import Roster, pairs_table

@@ -8,19 +8,17 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from ...reports.rollout_summary import CONDITIONS, STATES_OF, Cluster, Condition, clusters, idle, next_commands
+from ...reports.rollout_summary import Cluster, clusters, idle, next_commands
 from ...rollout import DeviceRow, DeviceState, Rollout
+from ...rollout.conditions import CONDITIONS, STATES_OF, Condition
 from ...state import AuditEntry, State
+from ...state.brief import counts_by_wave
 from ...state.records import rollout_from, row_from
 from ...state.tables import audit, rollout_rows, rollouts, transitions
 
 PAGE = 50
 _FAILED = 2000  # rows of which the causes are shown
 _AUDIT = 5000  # entries that are searched for a rollout
-_GRAVEST = (
-    *CONDITIONS[1:],
-    *CONDITIONS[:1],
-)  # a device with several models counts as the one that needs attention most
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ def rollout_page(state: State, fleet: str, rollout_id: str) -> RolloutPage | Non
         return None
     holder = state.holder(fleet) if not rollout.state.over else None
     with state.reading() as connection:
-        by_wave = _by_wave(connection, rollout_id)
+        by_wave = counts_by_wave(connection, rollout_id)
         told = _rows_in(connection, rollout_id, [DeviceState.FAILED, DeviceState.BLOCKED])
         others = _rows_in(connection, rollout_id, [DeviceState.OFFLINE, DeviceState.CONFIRMED], 200)
         acted = _acted(connection, rollout_id)
@@ -98,10 +96,9 @@ def rollout_page(state: State, fleet: str, rollout_id: str) -> RolloutPage | Non
     for found in by_wave.values():
         counts.update(found)
     at_work = str(holder) if holder else ""
+    open_wave = -1 if rollout.state.over else rollout.wave
     waves = tuple(
-        WaveLine(
-            number + 1, wave.spec, wave.size, by_wave.get(number, {}), number == rollout.wave and not rollout.state.over
-        )
+        WaveLine(number + 1, wave.spec, wave.size, _in_order(by_wave.get(number, {})), number == open_wave)
         for number, wave in enumerate(rollout.waves)
     )
     return RolloutPage(
@@ -110,7 +107,7 @@ def rollout_page(state: State, fleet: str, rollout_id: str) -> RolloutPage | Non
         idle(rollout, others, at_work),
         waves,
         counts.total(),
-        {name: counts[name] for name in CONDITIONS if counts[name]},
+        _in_order(counts),
         clusters(told, (), DeviceState.FAILED),
         clusters(told, (), DeviceState.BLOCKED),
         next_commands(rollout, [*told, *others], at_work),
@@ -149,16 +146,8 @@ def stamp_of(state: State, rollout_id: str) -> str:
         return f"{moved}|{found.first()}"
 
 
-def _by_wave(connection: sa.Connection, rollout_id: str) -> dict[int, dict[Condition, int]]:
-    row = rollout_rows.c
-    ranks = {state.value: rank for rank, name in enumerate(_GRAVEST) for state in STATES_OF[name]}
-    rank = sa.func.min(sa.case(ranks, value=row.state, else_=len(_GRAVEST) - 1)).label("rank")
-    devices = sa.select(row.wave, rank).where(row.rollout == rollout_id).group_by(row.wave, row.device).subquery()
-    counted = sa.select(devices.c.wave, devices.c.rank, sa.func.count()).group_by(devices.c.wave, devices.c.rank)
-    found: dict[int, dict[Condition, int]] = {}
-    for wave, place, count in connection.execute(counted):
-        found.setdefault(wave, {})[_GRAVEST[place]] = count
-    return {wave: {c: counts[c] for c in CONDITIONS if c in counts} for wave, counts in sorted(found.items())}
+def _in_order(counts: Mapping[Condition, int]) -> dict[Condition, int]:
+    return {name: counts[name] for name in CONDITIONS if name in counts}
 
 
 def _rows_in(
