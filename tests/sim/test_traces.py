@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import subprocess
 import sys
 import threading
@@ -15,12 +17,15 @@ import pytest
 from litefleet_agent.findings import finding
 from litefleet_controller.devices.progress import QuietProgress
 from litefleet_controller.devices.steps import WaitPolicy
-from litefleet_controller.operations.context import tracing
+from litefleet_controller.operations.context import open_context, tracing
 from litefleet_controller.operations.rollout import start_with_context
 from litefleet_controller.operations.run import Stopwatch
+from litefleet_controller.project import Options
 from litefleet_controller.rollout import Policy
+from litefleet_controller.rollout_engine import otel
 from litefleet_controller.rollout_engine.otel import OtelTrace
 from litefleet_controller.rollout_engine.tracing import NO_TRACE, Trace, trace_from
+from litefleet_controller.state import FleetLocked, State, this_process
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -148,6 +153,47 @@ async def test_what_cannot_be_sent_is_said_in_one_sentence(monkeypatch: pytest.M
         assert got
     (text,) = said.messages
     assert text.startswith("Traces were not sent: Failed to export")
+
+
+async def test_a_receiver_that_hangs_does_not_keep_the_fleet_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "litefleet.yaml"
+    config.write_text(
+        "{fleet: lab, inventory: fleet.yaml, store: store, models: {m: {nb: {x86_64: m.nb}, golden: {engine: paddlelite}}}}"
+    )
+    (tmp_path / "m.nb").touch()
+    (tmp_path / "fleet.yaml").write_text("devices: {cam: {host: 127.0.0.1}}")
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp")
+    monkeypatch.setattr(otel, "_CLOSE_S", 2.0)
+    entered, leave = asyncio.Event(), asyncio.Event()
+
+    async def command() -> None:
+        async with open_context(Options(config), QuietProgress()) as context:
+            with context.trace.device("cam", []):
+                entered.set()
+                await leave.wait()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:  # connects, and never answers
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        running = asyncio.create_task(command())
+        await asyncio.wait((running, asyncio.ensure_future(entered.wait())), return_when=asyncio.FIRST_COMPLETED)
+        assert entered.is_set()
+        state = State.open(tmp_path / "store" / "state.db")
+        with pytest.raises(FleetLocked):
+            state.acquire("lab", replace(this_process(), started="another"))
+        leave.set()
+        while True:
+            try:
+                lock = state.acquire("lab", replace(this_process(), started="another"))
+                break
+            except FleetLocked:
+                assert not running.done()
+                await asyncio.sleep(0.01)
+        assert not running.done()
+        state.release(lock)
+        state.close()
+    await running
 
 
 async def test_what_the_environment_asks_for_and_cannot_have(monkeypatch: pytest.MonkeyPatch) -> None:

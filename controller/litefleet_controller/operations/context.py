@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -306,24 +306,23 @@ async def open_context(
     write = ThreadWriter()
     config = project.config
     try:
-        lock = await _locked(state, write, config, adopting)
-        try:
-            await write(finish_ended, state, lock)
-            await write(follow_renames, state, lock, project, progress, actor(config.operator))
-            release_builder = project.release_builder(progress)
+        async with AsyncExitStack() as receivers:  # closed when the fleet is free again: nobody else waits for them
+            lock = await _locked(state, write, config, adopting)
             try:
-                async with (
-                    telling(project, progress),
-                    tracing(progress) as (trace, progress),
-                    session_factory_for(project, progress) as factory,
-                ):
-                    yield RolloutContext(
-                        project, state, lock, factory, release_builder, progress, write, SystemClock(), trace=trace
-                    )
+                await write(finish_ended, state, lock)
+                await write(follow_renames, state, lock, project, progress, actor(config.operator))
+                release_builder = project.release_builder(progress)
+                try:
+                    await receivers.enter_async_context(telling(project, progress))
+                    trace, progress = await receivers.enter_async_context(tracing(progress))
+                    async with session_factory_for(project, progress) as factory:
+                        yield RolloutContext(
+                            project, state, lock, factory, release_builder, progress, write, SystemClock(), trace=trace
+                        )
+                finally:
+                    await release_builder.close()
             finally:
-                await release_builder.close()
-        finally:
-            await write(state.release, lock)
+                await write(state.release, lock)
     finally:
         await write(state.close)
         write.close()
