@@ -65,7 +65,7 @@ def retry(call: Call, rollout: str, body: schemas.ContinueBody) -> Reply:
     return _begun(actions.retry(call.service, call.person, rollout, body.wait_for_offline))
 
 
-@operation("POST", "/rollback", Role.OPERATE, Job, status=202)
+@operation("POST", "/rollback", Role.OPERATE, Job, status=202, usage=404)
 def rollback(call: Call, body: schemas.RollbackBody) -> Reply:
     """Revert what a rollout switched on, device by device, and end that rollout; GET /rollback shows it first."""
     if body.rollout:
