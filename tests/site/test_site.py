@@ -14,6 +14,7 @@ import typer
 import yaml
 from litefleet_agent.findings import CATALOGUE
 from litefleet_controller.cli import app
+from litefleet_controller.serve.api.openapi import openapi
 
 ROOT = Path(__file__).parents[2]
 # attributes by which a browser loads something without a click
@@ -119,12 +120,18 @@ def test_the_reference_has_all_that_the_program_has(site: Path, pages: dict[Path
         functions = {name.lower() for name in litefleet.__all__ if callable(getattr(litefleet, name))}
         assert functions - api.anchors == set()
         assert {code for code in CATALOGUE if not (site / f"{lang}findings/{code}.html").is_file()} == set()
+        http = pages[site / f"{lang}reference/http-api.html"]
+        asked = [one["operationId"] for path in openapi()["paths"].values() for one in path.values()]
+        assert set(asked) - http.anchors == set()
+        shown = pages[site / f"{lang}reference/http-api-documents.html"].anchors
+        assert {"devicerecord", "onemodel", "problem", "planbody"} - shown == set()
         wire = pages[site / f"{lang}reference/wire.html"].text
         for op in ("hello", "put", "verify", "activate", "confirm", "rollback", "history"):
             assert f"<code>{op}</code>" in wire
         settings = pages[site / f"{lang}reference/settings.html"].text
         assert all(f"<code>{key}</code>" in settings for key in ("models.NAME.golden.cases", "rollout.waves", "jump"))
     assert "默认值" in pages[site / "zh/reference/cli.html"].text
+    assert json.loads((site / "reference/openapi.json").read_text()) == openapi()
     assert json.loads((site / "reference/litefleet.schema.json").read_text())["properties"]["models"]
 
 

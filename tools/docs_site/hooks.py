@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT))  # `mkdocs` runs as a program of its own, which do
 from tools.docs_site.findings import finding_pages  # noqa: E402
 from tools.docs_site.reference_api import api_pages  # noqa: E402
 from tools.docs_site.reference_cli import cli_pages  # noqa: E402
+from tools.docs_site.reference_http import http_pages  # noqa: E402
 from tools.docs_site.reference_settings import settings_pages  # noqa: E402
 from tools.docs_site.reference_wire import wire_pages  # noqa: E402
 from tools.docs_site.stage import stage  # noqa: E402
@@ -27,7 +28,7 @@ _BREAK = "\u200b"  # the search's separator has it; it takes no room where a res
 
 def generated_pages() -> dict[str, str]:
     """Return the pages that are made from the code, by name."""
-    return {**finding_pages(), **cli_pages(), **settings_pages(), **api_pages(), **wire_pages()}
+    return {**finding_pages(), **cli_pages(), **settings_pages(), **api_pages(), **http_pages(), **wire_pages()}
 
 
 class _Staged:
