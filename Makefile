@@ -68,8 +68,9 @@ docs: $(VENV)/.done
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q
 	@echo "build/site/index.html; with search: $(BIN)/python -m http.server -b 127.0.0.1 -d build/site 8000"
 
-# The terminal pictures of the documentation, recorded again from the demo's fleet; one to two minutes.
+# The pictures of the documentation: the architecture's drawn, those of the terminal recorded from the demo's fleet; one to two minutes.
 pictures: $(VENV)/.done system-ssh
+	$(BIN)/python -m tools.docs_site.diagram
 	$(BIN)/python -m tools.docs_site.pictures
 
 # System packages: installed as root, else named; the demo then uses its own SSH server.

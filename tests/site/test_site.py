@@ -16,6 +16,8 @@ from litefleet_agent.findings import CATALOGUE
 from litefleet_controller.cli import app
 from litefleet_controller.serve.api.openapi import openapi
 
+from tools.docs_site.diagram import pictures
+
 ROOT = Path(__file__).parents[2]
 # attributes by which a browser loads something without a click
 LOADING = {
@@ -151,6 +153,17 @@ def test_pictures_are_small_and_load_nothing(site: Path) -> None:
         assert len(text.encode()) < 60_000, picture.name
         assert not re.search(r"@font-face|@import|(?:href|src)=|url\(\s*[\"']?http|<script", text), picture.name
         assert (site / "pictures" / picture.name).read_text(encoding="utf-8") == text
+
+
+def test_the_architectures_picture_shows_the_layers_that_are_checked(site: Path, pages: dict[Path, Page]) -> None:
+    drawn = pictures()
+    assert set(drawn) == {"architecture.svg", "architecture-zh.svg"}
+    for name, text in drawn.items():
+        kept = (ROOT / "docs" / "pictures" / name).read_text(encoding="utf-8")
+        assert kept == text, "draw it again: python -m tools.docs_site.diagram"
+        assert all(f">{layer}<" in text for layer in ("serve", "doctor, demo", "verification"))
+        page = pages[site / ("zh/architecture.html" if "-zh" in name else "architecture.html")]
+        assert any(one.endswith(f"pictures/{name}") for one in page.loads)
 
 
 class _Loader(yaml.SafeLoader):
