@@ -121,21 +121,6 @@ class ArtifactStore:
         except (OSError, StoreError):
             return False
 
-    def read(self, sha256: str) -> bytes:
-        """Return a blob's bytes after hashing them.  Raises: StoreError when it is missing, unreadable or damaged."""
-        path = self.path(sha256)
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError as error:
-            raise StoreError(f"The artifact {sha256[:12]} is not in the store {self.root}.") from error
-        except OSError as error:
-            raise StoreError(f"The artifact {path} cannot be read: {error.strerror}.") from error
-        if hashlib.sha256(data).hexdigest() != sha256:
-            raise StoreError(
-                f"The artifact {path} is damaged: its bytes do not have the SHA-256 in its name. Convert again."
-            )
-        return data
-
     def record(self, key: str, sha256: str, about: Mapping[str, object]) -> None:
         """Record the blob `sha256` of the variant `key`; `about` (JSON) describes it for people.
 

@@ -21,7 +21,7 @@ def store(tmp_path: Path) -> ArtifactStore:
 def test_what_goes_in_comes_out_under_its_hash(store: ArtifactStore, tmp_path: Path) -> None:
     sha = store.put(b"model")
     assert sha == hashlib.sha256(b"model").hexdigest()
-    assert store.read(sha) == b"model"
+    assert store.intact(sha)
     assert store.path(sha).read_bytes() == b"model"
     (tmp_path / "file.nb").write_bytes(b"model")
     assert store.put(tmp_path / "file.nb") == sha
@@ -35,8 +35,6 @@ def test_a_damaged_blob_is_noticed_and_replaced(store: ArtifactStore) -> None:
     store.path(sha).write_bytes(b"modem")
     assert not store.intact(sha)
     assert store.lookup(KEY) is None
-    with pytest.raises(StoreError, match="is damaged: its bytes do not have the SHA-256 in its name"):
-        store.read(sha)
     store.put(b"model")
     assert store.lookup(KEY) == sha
 
@@ -52,8 +50,7 @@ def test_a_damaged_index_entry_means_convert_again(store: ArtifactStore, entry: 
 
 def test_unknown_and_missing(store: ArtifactStore) -> None:
     assert store.lookup(KEY) is None
-    with pytest.raises(StoreError, match="is not in the store"):
-        store.read(KEY)
+    assert not store.intact(KEY)
     for name in ("../x", "", "A" * 64, "a" * 63):
         with pytest.raises(StoreError, match="is not a SHA-256"):
             store.path(name)
