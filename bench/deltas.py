@@ -57,12 +57,13 @@ def _litefleet(old: Path, new: Path, folder: Path) -> Row:
     store = Store(str(folder / "store"))
     store.lock()
     store.put(delta.bases[0], len(base), [base])
+    body = delta.body.read_bytes() if isinstance(delta.body, Path) else delta.body
     request = delta.request(sha256(data).hexdigest(), len(data))
     start = time.process_time()
-    rebuild(store, RebuildRequest.from_header(dict(request.fields)), [delta.body])
+    rebuild(store, RebuildRequest.from_header(dict(request.fields)), [body])
     applied = time.process_time() - start
     shutil.copyfile(store.blob(sha256(data).hexdigest()), folder / "result")
-    return Row("litefleet", len(delta.body), made, applied)
+    return Row("litefleet", delta.size, made, applied)
 
 
 def _zstd(old: Path, new: Path, folder: Path) -> Row:

@@ -31,6 +31,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from litefleet_agent.findings import Finding, finding
+from litefleet_controller.cli.main import collect_rarely
 from litefleet_controller.devices.steps import WaitPolicy
 from litefleet_controller.operations.rollout import start_with_context
 from litefleet_controller.operations.run import Stopwatch
@@ -225,6 +226,7 @@ def _command(folder: Path, fleet: SimFleet, words: str) -> dict[str, float]:
 
 
 def _child(size: int, args: argparse.Namespace) -> None:
+    collect_rarely()  # as the command line does
     memory = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(prefix="litefleet-scale-", dir=memory if os.access(memory, os.W_OK) else None))
     try:

@@ -112,6 +112,7 @@ class SimDevice:
         """End a session; a broken one holds the lock until the device notices."""
         if self._holder is session:
             self._locked_until = self.clock.elapsed + (self.profile.linger_s if broken else 0.0)
+            self._holder = session if broken else None
 
     def cost(self, request: Request) -> float:
         """Return the seconds that a request takes."""

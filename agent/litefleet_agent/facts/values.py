@@ -129,7 +129,7 @@ class Facts(NamedTuple):
 
     def to_dict(self) -> Dict[str, object]:
         """Return the JSON form."""
-        form: Dict[str, object] = _json_form(self)
+        form: Dict[str, object] = json_form(self)
         return form
 
     @classmethod
@@ -162,9 +162,10 @@ def fingerprint(facts: Facts) -> str:
     return sha256(dumps(deciding, ", ", ": ").encode("utf-8")).hexdigest()
 
 
-def _json_form(value: Any) -> Any:
+def json_form(value: Any) -> Any:
+    """Return the JSON form of facts, or of one of their values."""
     if hasattr(value, "_asdict"):
-        return {name: _json_form(item) for name, item in value._asdict().items()}
+        return {name: json_form(item) for name, item in value._asdict().items()}
     return list(value) if isinstance(value, tuple) else value
 
 

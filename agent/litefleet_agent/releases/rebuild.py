@@ -3,8 +3,9 @@
 The body is compressed ("zlib" or "lzma"), and comes with the request or came before it as a blob of its own.  Its first `script`
 bytes are steps, the rest are the new bytes.  A step is four unsigned LEB128 numbers: how many new bytes come first, then from
 which base (its index in `bases`), from where in it (the zigzag-coded distance from the end of the copy before in that base) and
-how many bytes are copied.  The controller's devices/delta.py writes it.  The result counts only when it has the hash that names
-it.
+how many bytes are copied.  Where the request has `differences`, so many bytes come after the steps, and the last number is twice
+the length, plus 1 for a copy that is nearly right: to its bytes the next differences are added, modulo 256.  The controller's
+devices/delta.py writes it.  The result counts only when it has the hash that names it.
 """
 
 import os
@@ -20,6 +21,7 @@ from .store import Store, StoreError
 
 MAX_BASES = 8
 MAX_SCRIPT = 4 << 20  # bytes of all steps
+MAX_DIFFERENCES = 1 << 20  # bytes, which are held in memory as the steps are
 _PIECE = 1 << 16  # bytes copied or decompressed at once
 _LZMA_MEMORY = 96 << 20  # bytes that a decoder may take; the controller's needs 9 MB (a dictionary of 8 MiB)
 _LONGEST_NUMBER = 6  # bytes of one number: 42 bits
@@ -38,10 +40,11 @@ class RebuildRequest(NamedTuple):
     script: int  # bytes of the steps, before compression
     coding: str
     steps: str = ""  # SHA-256 of the blob that holds the body; "": it came with the request
+    differences: int = 0  # bytes after the steps that are added to copies
 
     @classmethod
     def from_header(cls, header: Header) -> "RebuildRequest":
-        """Read {sha256, size, bases, script, coding, steps}.  Raises AgentError "bad-request"."""
+        """Read {sha256, size, bases, script, coding, steps, differences}.  Raises AgentError "bad-request"."""
         try:
             bases = tuple(text(base, 64, "`bases`") for base in items(header.get("bases"), MAX_BASES))
             coding = text(header.get("coding"), 20, "`coding`")
@@ -50,7 +53,8 @@ class RebuildRequest(NamedTuple):
             size = whole(header.get("size"), 0, MAX_BODY, "`size`")
             script = whole(header.get("script"), 0, MAX_SCRIPT, "`script`")
             steps = text(header.get("steps", ""), 64, "`steps`")
-            return cls(text(header.get("sha256"), 64, "`sha256`"), size, bases, script, coding, steps)
+            differences = whole(header.get("differences", 0), 0, MAX_DIFFERENCES, "`differences`")
+            return cls(text(header.get("sha256"), 64, "`sha256`"), size, bases, script, coding, steps, differences)
         except ValueError as error:
             raise AgentError("the request does not fit: %s" % error, "bad-request") from None
 
@@ -87,6 +91,7 @@ def _result(request: RebuildRequest, bases: Sequence[BinaryIO], body: Iterable[b
     """Yield the result's bytes, never more than `request.size`.  Raises _Unfit."""
     new = _Reader(_DECODERS[request.coding](body))
     steps, left = _numbers(b"".join(new.take(request.script))), request.size
+    added = _Differences(b"".join(new.take(request.differences)))
     ends = [0] * len(bases)
     for count in steps:
         left = _rest(left, count)
@@ -94,13 +99,43 @@ def _result(request: RebuildRequest, bases: Sequence[BinaryIO], body: Iterable[b
         index, distance, length = next(steps), next(steps), next(steps)
         if index >= len(bases):
             raise _Unfit("a step copies from base %d of %d" % (index, len(bases)))
+        near = bool(request.differences and length & 1)
+        length >>= bool(request.differences)
         left = _rest(left, length)
         start = ends[index] + ((distance >> 1) ^ -(distance & 1))
-        yield from _copy(bases[index], start, length)
+        copied = _copy(bases[index], start, length)
+        yield from map(added.added_to, copied) if near else copied
         ends[index] = start + length
     yield from new.take(left)
-    if not new.ended():
+    if not new.ended() or added.left:
         raise _Unfit("more bytes came than the result has")
+
+
+class _Differences:
+    """The bytes that are added to copies."""
+
+    def __init__(self, added: bytes) -> None:
+        self._added, self._at = added, 0
+
+    @property
+    def left(self) -> int:
+        """How many are left."""
+        return len(self._added) - self._at
+
+    def added_to(self, piece: bytes) -> bytes:
+        """Return the bytes plus the next differences, each modulo 256.  Raises _Unfit when there are fewer.
+
+        All bytes are added at once as parts of one number: their lower seven bits cannot carry, the eighth is added apart.
+        """
+        size = len(piece)
+        if size > self.left:
+            raise _Unfit("it has fewer differences than its steps add")
+        a = int.from_bytes(piece, "big")
+        b = int.from_bytes(self._added[self._at : self._at + size], "big")
+        self._at += size
+        low = int.from_bytes(b"\x7f" * size, "big")
+        high = low + int.from_bytes(b"\x01" * size, "big")
+        return (((a & low) + (b & low)) ^ ((a ^ b) & high)).to_bytes(size, "big")
 
 
 def _rest(left: int, count: int) -> int:

@@ -126,7 +126,7 @@ def hello(store: Store, facts: Facts, version: str) -> Hello:
         _service(store),
         HEARTBEAT_S,
         store.blobs(PART),
-        rebuild=("zlib", "lzma") if _has_lzma() else ("zlib",),
+        rebuild=("zlib", "lzma", "near") if _has_lzma() else ("zlib", "near"),
     )
 
 

@@ -12,22 +12,25 @@ from typing import TypeGuard
 from litefleet_agent.findings import Finding
 
 _MOST = 2**63  # what a database holds
+_LONG, _MOST_TEXTS = 80, 1 << 14  # characters; texts that are remembered, until all are forgotten
+
+_texts: dict[str, str] = {}
 
 
 def from_outside(value: object) -> object:
     """Return a JSON value that every later step can store, compare and print.
 
     Lone surrogates, which no encoding takes, become question marks.  NaN and infinities stay: an honest device measures them.
+    Short texts of many values are one object: devices send the same keys, hashes and names, each of 60 to 110 bytes.
     Raises: ValueError for an integer beyond 64 bits.
     """
     if isinstance(value, str):
-        return value if value.isascii() else _encodable(value)
+        return _texts.get(value) or _text(value)
     if isinstance(value, dict):
-        # Most values are ASCII texts: checked in place, since a hello has 300 of them.
+        # Most keys and values are known texts: looked up in place, since a hello has 300 of them.
+        known = _texts.get
         return {
-            key if key.isascii() else _encodable(key): inner
-            if isinstance(inner, str) and inner.isascii()
-            else from_outside(inner)
+            known(key) or _text(key): (known(inner) or _text(inner)) if isinstance(inner, str) else from_outside(inner)
             for key, inner in value.items()
         }
     if isinstance(value, list):
@@ -37,8 +40,15 @@ def from_outside(value: object) -> object:
     return value
 
 
-def _encodable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode("utf-8")
+def _text(text: str) -> str:
+    """Return a text as every encoding takes it, and remember it if it is short."""
+    if not text.isascii():
+        return text.encode("utf-8", "replace").decode("utf-8")
+    if len(text) > _LONG:
+        return text
+    if len(_texts) >= _MOST_TEXTS:
+        _texts.clear()
+    return _texts.setdefault(text, text)
 
 
 def mapping(value: object, place: str) -> Mapping[str, object]:

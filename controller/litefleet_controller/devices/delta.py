@@ -7,32 +7,46 @@ device puts the file together (`rebuild`, agent releases/rebuild.py) and hashes 
 
 from __future__ import annotations
 
+import itertools
 import lzma
+import mmap
+import shutil
+import tempfile
 import threading
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from litefleet_agent.formats.checked import is_sha
-from litefleet_agent.releases.rebuild import MAX_BASES, MAX_SCRIPT
+from litefleet_agent.releases.rebuild import MAX_BASES, MAX_DIFFERENCES, MAX_SCRIPT
 
 from ..common.checked import mapping_or_empty, sequence_or_empty
 from .agent_client import Request
+from .near_copies import Content, Copy, differences, with_near_copies
 
 _LEAST_SIZE = 16 << 10  # bytes of a file below which a round trip costs more than it saves
-_MOST_BYTES = 512 << 20  # of a file and its bases together: they are held in memory
+_MOST_BYTES = 512 << 20  # of a file and its bases together: they are mapped, and read once
 _MOST_SHARE = 0.95  # of the file: above it the file is sent as it is
 _MOST_PACKED = 64 << 20  # bytes of a file that is compressed without bases
 _MOST_PACKED_SHARE = 0.85  # of such a file: above it the file is sent as it is
 _SEED = 16  # bytes that begin a match
-_STRIDE = 128  # bytes from one seed of a base to the next
+_STRIDE = 128  # bytes from one seed of a base to the next, at least
+_MOST_SEEDS = 1 << 17  # of all bases: they take 190 bytes each, so that those of large files lie further apart
+_MAPPED = 8 << 20  # bytes that are read before the pages of mapped files are given back
+_PIECE = 1 << 20  # bytes compressed at once
+_HELD = 1 << 20  # bytes of a body above which it is a file
+_FILES = 16  # such files that are kept
 _LEAST_COPY = 256  # bytes; shorter ones break up what lzma finds by itself (measured on three models, 16 to 512)
 _SEARCHED = 4 << 20  # bytes of the file in which a match may begin at any byte, then at every fourth
 _MOST_LZMA = 8 << 20  # bytes of a rest that is also tried with lzma, which takes 0.5 s per MB
 # Contexts of four bytes, as numbers of 32 bits and flatbuffers have: 2 to 9 % less than lzma's defaults on three models.
 _LZMA = ({"id": lzma.FILTER_LZMA2, "preset": 6 | lzma.PRESET_EXTREME, "lc": 0, "lp": 2, "pb": 2},)
+_LZMA_OF_BYTES = (
+    {"id": lzma.FILTER_LZMA2, "preset": 6 | lzma.PRESET_EXTREME, "lc": 3, "lp": 0, "pb": 0},
+)  # of differences
 _LOCK = threading.Lock()
 
 
@@ -42,11 +56,19 @@ class Delta(NamedTuple):
     bases: tuple[str, ...]  # SHA-256
     script: int  # bytes of the steps, before compression
     coding: str
-    body: bytes
+    body: bytes | Path  # a file, where it is large
+    differences: int = 0  # bytes after the steps that are added to what is copied; 0: the steps have no such copies
+
+    @property
+    def size(self) -> int:
+        """Bytes of the body."""
+        return self.body.stat().st_size if isinstance(self.body, Path) else len(self.body)
 
     def request(self, sha256: str, size: int) -> Request:
         """Return the request that makes the file `sha256` of `size` bytes on a device."""
         fields = {"sha256": sha256, "size": size, "bases": list(self.bases), "script": self.script}
+        if self.differences:
+            fields["differences"] = self.differences
         return Request("rebuild", {**fields, "coding": self.coding}, self.body)
 
 
@@ -63,7 +85,7 @@ def delta_request(hello: Mapping[str, object], sha256: str, path: Path) -> Reque
         base for base, size in held.items() if is_sha(base) and base != sha256 and _size(path.parent / base) == size
     ]
     with _LOCK:  # many devices ask for the same at once
-        found = _delta(path, tuple(sorted(bases)[:MAX_BASES]), "lzma" in codings) if bases else None
+        found = _delta(path, tuple(sorted(bases)[:MAX_BASES]), "lzma" in codings, "near" in codings) if bases else None
     return found.request(sha256, path.stat().st_size) if found else None
 
 
@@ -85,9 +107,11 @@ def _packed(path: Path) -> Delta | None:
     """Return a file as new bytes alone."""
     if not _LEAST_SIZE <= _size(path) <= _MOST_PACKED:
         return None
-    data = path.read_bytes()
-    body = zlib.compress(data, 6)  # lzma saves 3 % more of a model's numbers, and takes a board's CPU ten times as long
-    return Delta((), 0, "zlib", body) if len(body) <= len(data) * _MOST_PACKED_SHARE else None
+    with ExitStack() as stack:
+        data = _mapped(stack, path)
+        # lzma saves 3 % more of a model's numbers, and takes a board's CPU ten times as long
+        body = _deflated(_pieces(data, 0, len(data)), 6, int(len(data) * _MOST_PACKED_SHARE))
+    return Delta((), 0, "zlib", body) if body is not None else None
 
 
 def _size(path: Path) -> int:
@@ -96,56 +120,142 @@ def _size(path: Path) -> int:
 
 
 @lru_cache(maxsize=32)
-def _delta(path: Path, bases: tuple[str, ...], with_lzma: bool) -> Delta | None:
+def _delta(path: Path, bases: tuple[str, ...], with_lzma: bool, with_near: bool) -> Delta | None:
     """Return how to make the file from its neighbours `bases`."""
     size = path.stat().st_size
     if size < _LEAST_SIZE or size + sum(_size(path.parent / base) for base in bases) > _MOST_BYTES:
         return None
-    return make_delta(path.read_bytes(), {base: (path.parent / base).read_bytes() for base in bases}, with_lzma)
+    with ExitStack() as stack:
+        held = {base: _mapped(stack, path.parent / base) for base in bases if _size(path.parent / base) > 0}
+        return make_delta(_mapped(stack, path), held, with_lzma, with_near)
 
 
-def make_delta(data: bytes, bases: Mapping[str, bytes], with_lzma: bool = True) -> Delta | None:
-    """Return how to make `data` from `bases` (SHA-256 to bytes), None where it saves less than 5 % of the bytes."""
+def make_delta(
+    data: Content, bases: Mapping[str, Content], with_lzma: bool = True, with_near: bool = True
+) -> Delta | None:
+    """Return how to make `data` from `bases` (SHA-256 to bytes), None where it saves less than 5 % of the bytes.
+
+    With `with_near`, the smaller one of two ways: with exact copies alone, or with nearly right ones too.
+    """
+    old = list(bases.values())
+    exact = list(_copies(data, old))
+    found = _made(data, bases, exact, b"", with_lzma)
+    near = with_near_copies(data, old, exact) if with_near else exact
+    if any(copy.near for copy in near):
+        added = differences(data, old, near)
+        smaller = _made(data, bases, near, added, with_lzma) if len(added) <= MAX_DIFFERENCES else None
+        found = min((delta for delta in (found, smaller) if delta), key=lambda delta: delta.size, default=None)
+    return found
+
+
+def _made(
+    data: Content, bases: Mapping[str, Content], copies: Sequence[Copy], added: bytes, with_lzma: bool
+) -> Delta | None:
+    """Return the delta of these copies, with what is added to them; None where it saves too little or has too many steps."""
     script, rest, used = bytearray(), [], [0] * len(bases)
     position = 0
-    for copy in _copies(data, list(bases.values())):
-        rest.append(data[position : copy.at])
+    for copy in copies:
+        rest.append((position, copy.at))
         distance = copy.start - used[copy.base]
-        for number in (copy.at - position, copy.base, (distance << 1) ^ (distance >> 63), copy.length):
+        length = copy.length << 1 | copy.near if added else copy.length
+        for number in (copy.at - position, copy.base, (distance << 1) ^ (distance >> 63), length):
             script += _leb128(number)
         used[copy.base] = copy.start + copy.length
         position = copy.at + copy.length
-    rest.append(data[position:])
+    rest.append((position, len(data)))
     if len(script) > MAX_SCRIPT:
         return None
-    plain = bytes(script) + b"".join(rest)
-    coding, body = "zlib", zlib.compress(plain, 9)
-    if with_lzma and len(plain) <= _MOST_LZMA:
-        smaller = lzma.compress(plain, filters=_LZMA)
-        coding, body = min((coding, body), ("lzma", smaller), key=lambda packed: len(packed[1]))
-    return Delta(tuple(bases), len(script), coding, body) if len(body) <= len(data) * _MOST_SHARE else None
+
+    def plain() -> Iterator[bytes]:
+        return itertools.chain((bytes(script), added), *(_pieces(data, start, end) for start, end in rest))
+
+    size = len(script) + len(added) + sum(end - start for start, end in rest)
+    most = int(len(data) * _MOST_SHARE)
+    smallest, coding = _deflated(plain(), 9, most), "zlib"
+    if with_lzma and size <= _MOST_LZMA:
+        whole = b"".join(plain())
+        filters = (_LZMA, _LZMA_OF_BYTES) if added else (_LZMA,)
+        body = min((lzma.compress(whole, filters=chosen) for chosen in filters), key=len)
+        if len(body) <= most and (smallest is None or len(body) < _length(smallest)):
+            smallest, coding = body, "lzma"
+    return Delta(tuple(bases), len(script), coding, smallest, len(added)) if smallest is not None else None
 
 
-class _Copy(NamedTuple):
-    at: int  # offset in the file
-    base: int  # index
-    start: int  # offset in the base
-    length: int  # bytes
+def _mapped(stack: ExitStack, path: Path) -> mmap.mmap:
+    """Return a file's bytes, which are read as they are used, until the stack is closed."""
+    with path.open("rb") as file:
+        return stack.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
-def _copies(data: bytes, bases: Sequence[bytes]) -> Iterator[_Copy]:
+def _give_back(contents: Iterable[Content]) -> None:
+    """Let the pages go that were read of mapped files: they would count as this process's memory."""
+    for content in contents:
+        if isinstance(content, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            content.madvise(mmap.MADV_DONTNEED)
+
+
+def _pieces(data: Content, start: int, end: int) -> Iterator[bytes]:
+    for place in range(start, end, _PIECE):
+        yield data[place : min(place + _PIECE, end)]
+        _give_back([data] if (place - start) % _MAPPED == 0 else ())
+
+
+def _deflated(pieces: Iterable[bytes], level: int, most: int) -> bytes | Path | None:
+    """Return the pieces compressed, in a file if they are many bytes; None as soon as they are more than `most`."""
+    packer, size = zlib.compressobj(level), 0
+    with tempfile.SpooledTemporaryFile(max_size=_HELD) as spool:
+        for piece in itertools.chain(pieces, (None,)):
+            packed = packer.flush() if piece is None else packer.compress(piece)
+            size += len(packed)
+            if size > most:
+                return None
+            spool.write(packed)
+        spool.seek(0)
+        return spool.read() if size <= _HELD else _FOLDER.keep(spool)
+
+
+def _length(body: bytes | Path) -> int:
+    return body.stat().st_size if isinstance(body, Path) else len(body)
+
+
+class _Folder:
+    """Large bodies in a folder of this process, which is removed when the process ends; the oldest make way."""
+
+    def __init__(self) -> None:
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._made: list[Path] = []
+
+    def keep(self, body: IO[bytes]) -> Path:
+        """Return a file with what is left of `body`."""
+        self._folder = self._folder or tempfile.TemporaryDirectory(prefix="litefleet-delta-")
+        with tempfile.NamedTemporaryFile(dir=self._folder.name, delete=False) as file:
+            shutil.copyfileobj(body, file, _PIECE)
+        self._made.append(Path(file.name))
+        while len(self._made) > _FILES:
+            self._made.pop(0).unlink(missing_ok=True)
+        return Path(file.name)
+
+
+_FOLDER = _Folder()
+
+
+def _copies(data: Content, bases: Sequence[Content]) -> Iterator[Copy]:
     """Yield what of `data` is in `bases`, in the order of `data` and without overlaps."""
     seeds = _seeds(bases)
     position = done = searched = 0
+    read = _MAPPED
     last = len(data) - _SEED
     while position <= last:
-        found = seeds.get(data[position : position + _SEED])
+        if position > read:
+            _give_back((data, *bases))
+            read = position + _MAPPED
+        found = seeds.get(hash(data[position : position + _SEED]))
         if found is not None:
-            base, start = found
+            base, start = found % len(bases), found // len(bases)
             back = _same_before(data, position, bases[base], start, position - done)
             length = back + _same_after(data, position, bases[base], start)
             if length >= _LEAST_COPY:
-                yield _Copy(position - back, base, start - back, length)
+                yield Copy(position - back, base, start - back, length)
                 position = done = position - back + length
                 continue
         step = 1 if searched < _SEARCHED else 4 - position % 4
@@ -153,31 +263,34 @@ def _copies(data: bytes, bases: Sequence[bytes]) -> Iterator[_Copy]:
         searched += step
 
 
-def _seeds(bases: Sequence[bytes]) -> dict[bytes, tuple[int, int]]:
-    """Return where seeds lie: bytes -> (index of the base, offset); the first place of each."""
-    seeds: dict[bytes, tuple[int, int]] = {}
+def _seeds(bases: Sequence[Content]) -> dict[int, int]:
+    """Return where seeds lie: their hash -> offset times the number of bases, plus the base's index; the first place of each."""
+    seeds: dict[int, int] = {}
+    stride = max(_STRIDE, sum(map(len, bases)) // _MOST_SEEDS // _STRIDE * _STRIDE)
     for index, base in enumerate(bases):
-        for offset in range(0, len(base) - _SEED + 1, _STRIDE):
+        for offset in range(0, len(base) - _SEED + 1, stride):
             seed = base[offset : offset + _SEED]
             if seed[1:] != seed[:-1]:  # a run of one byte compresses well without
-                seeds.setdefault(seed, (index, offset))
+                seeds.setdefault(hash(seed), offset * len(bases) + index)
+            if offset % _MAPPED == 0:
+                _give_back((base,))
     return seeds
 
 
-def _same_after(a: bytes, i: int, b: bytes, j: int) -> int:
+def _same_after(a: Content, i: int, b: Content, j: int) -> int:
     """Return how many bytes from offset `i` of `a` and `j` of `b` on are the same."""
     most, done, step = min(len(a) - i, len(b) - j), 0, 64
     while done < most and step:
         size = min(step, most - done)
         if a[i + done : i + done + size] == b[j + done : j + done + size]:
             done += size
-            step *= 2
+            step = min(step * 2, _PIECE)
         else:
             step //= 2
     return done
 
 
-def _same_before(a: bytes, i: int, b: bytes, j: int, most: int) -> int:
+def _same_before(a: Content, i: int, b: Content, j: int, most: int) -> int:
     """Return how many bytes just before offset `i` of `a` and `j` of `b` are the same, at most `most`."""
     most, count = min(most, j), 0
     while count < most and a[i - count - 1] == b[j - count - 1]:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from litefleet_agent.findings import Verdict, finding
 from litefleet_inventory.model import Device
 
 from .outcome import DeviceOutcome, unexpected
+
+_AT_ONCE = 1000  # items of `in_order`: many more than releases that are built for the kinds of a fleet
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 class Slots:
@@ -46,15 +51,24 @@ async def run_bounded(
     """
     slots = Slots(concurrency, per_jump)
     settled: dict[str, list[DeviceOutcome]] = {}
+    behind: defaultdict[str, list[Device]] = defaultdict(list)
+    for device in devices:
+        behind[device.jump].append(device)
 
-    async def one(device: Device) -> None:
-        async with slots.slot(device):
-            outcomes = await _run_one(device, work)
-        settled[device.name] = outcomes
-        for outcome in outcomes:
-            done(outcome)
+    async def each(waiting: Iterator[Device]) -> None:
+        for device in waiting:
+            async with slots.slot(device):
+                outcomes = await _run_one(device, work)
+            settled[device.name] = outcomes
+            for outcome in outcomes:
+                done(outcome)
 
-    tasks = [asyncio.create_task(one(device), name=device.name) for device in devices]
+    # As many tasks as devices can be at work: a task takes more memory than all that is kept of a device.
+    tasks = []
+    for jump, group in behind.items():
+        waiting = iter(group)
+        most = min(len(group), concurrency, per_jump if jump else concurrency)
+        tasks += [asyncio.create_task(each(waiting)) for _ in range(most)]
     interrupted = False
     try:
         await asyncio.gather(*tasks)
@@ -63,6 +77,24 @@ async def run_bounded(
         await asyncio.gather(*tasks, return_exceptions=True)
     outcomes = [o for device in devices for o in settled.get(device.name) or [interrupted_outcome(device.name)]]
     return tuple(outcomes), interrupted
+
+
+async def in_order(
+    items: Sequence[_Item], work: Callable[[_Item], Awaitable[_Result]], most: int = _AT_ONCE
+) -> list[_Result]:
+    """Return the results of `work` in the order of its items, of which at most `most` are at work at once.
+
+    The first error is raised, as `asyncio.gather` does.
+    """
+    results: dict[int, _Result] = {}
+    waiting = iter(enumerate(items))
+
+    async def each() -> None:
+        for place, item in waiting:
+            results[place] = await work(item)
+
+    await asyncio.gather(*(each() for _ in range(min(most, len(items)))))
+    return [results[place] for place in range(len(items))]
 
 
 async def _run_one(device: Device, work: Callable[[Device], Awaitable[list[DeviceOutcome]]]) -> list[DeviceOutcome]:

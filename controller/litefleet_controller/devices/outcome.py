@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import traceback
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..common.text import json_ready
 _MOST_FRAMES, _MOST_OF_ERROR, _MOST_DETAIL = 12, 500, 4000  # of a bug's traceback, the last; characters of its words
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class DeviceOutcome:
     """One model's outcome on one device.
 
@@ -165,6 +165,13 @@ class RunReport:
 
     def to_dict(self) -> dict[str, object]:
         """Return the JSON form."""
+        return self._form([o.to_dict() for o in self.outcomes])
+
+    def lines(self) -> Iterator[str]:
+        """Yield the JSON document that `to_json` returns in pieces of a line or less, so that a large fleet's is never held."""
+        return _pieces(self._form(o.to_dict() for o in self.outcomes))
+
+    def _form(self, devices: Iterable[Mapping[str, object]]) -> dict[str, object]:
         return {
             "schema": 1,
             "command": self.command,
@@ -175,7 +182,7 @@ class RunReport:
             "litefleet": self.litefleet,
             "counts": self.counts,
             "exit_code": self.exit_code,
-            "devices": [o.to_dict() for o in self.outcomes],
+            "devices": devices,
             **({"rollout": dict(self.rollout)} if self.rollout else {}),
         }
 
@@ -208,16 +215,29 @@ def document(data: Mapping[str, object]) -> str:
 
     Each member has a line, and so has each item of its list: with more line breaks, Python's encoder takes four times as long.
     """
-    members = (f"{json.dumps(key)}: {_by_lines(value)}" for key, value in data.items())
-    text = "{\n  " + ",\n  ".join(members) + "\n}\n" if data else "{}\n"
-    return text.replace("\x7f", "\\u007f")
+    return "".join(_pieces(data))
 
 
-def _by_lines(value: object) -> str:
-    if isinstance(value, list | tuple) and value:
-        return "[\n    " + ",\n    ".join(map(_json, value)) + "\n  ]"
-    return _json(value)
+def _pieces(data: Mapping[str, object]) -> Iterator[str]:
+    """Yield the document of a JSON object piece by piece."""
+    before = "{\n  "
+    for key, value in data.items():
+        yield f"{before}{json.dumps(key)}: "
+        yield from _by_lines(value)
+        before = ",\n  "
+    yield "\n}\n" if data else "{}\n"
+
+
+def _by_lines(value: object) -> Iterator[str]:
+    if not isinstance(value, list | tuple | Iterator):
+        yield _json(value)
+        return
+    before = "[\n    "
+    for item in value:
+        yield before + _json(item)
+        before = ",\n    "
+    yield "[]" if before[0] == "[" else "\n  ]"
 
 
 def _json(value: object) -> str:
-    return json.dumps(json_ready(value), allow_nan=False)
+    return json.dumps(json_ready(value), allow_nan=False).replace("\x7f", "\\u007f")

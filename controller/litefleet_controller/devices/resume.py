@@ -59,8 +59,8 @@ def _apart(requests: Sequence[Request]) -> list[Request]:
     """Return the requests, with a large delta before its request as a blob of its own."""
     found: list[Request] = []
     for request in requests:
-        if request.op == "rebuild" and isinstance(request.body, bytes) and request.size >= _LEAST_STEPS:
-            steps = sha256(request.body).hexdigest()
+        if request.op == "rebuild" and request.body is not None and request.size >= _LEAST_STEPS:
+            steps = _hash_of(request.body, request.size)
             found.append(Request("put", {"sha256": steps}, request.body))
             request = Request("rebuild", {**request.fields, "steps": steps})
         found.append(request)

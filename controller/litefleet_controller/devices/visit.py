@@ -21,6 +21,7 @@ from .bootstrap import Choice
 from .bring import Brought, form_for
 from .outcome import DeviceOutcome, unexpected
 from .python_bundle import PythonMaker
+from .shared_facts import FactsForm, shared_facts
 from .starter import Agent, AgentStarter, Launch, LocalStarter
 from .transport.base import Transport, TransportError
 
@@ -107,6 +108,7 @@ class DeviceSession:
     detail: str = ""
     not_brought: str = ""  # why no Python could be made for this device
     asked: set[str] = field(default_factory=set)  # operations, after hello
+    _facts_form: object = None  # as the agent sent them last
     _counted_model: str | None = None  # the model of the latest outcome
     _counted: Traffic = _NO_TRAFFIC  # by the connection up to that outcome
     _before: Traffic = _NO_TRAFFIC  # by the connection before that model
@@ -164,10 +166,13 @@ class DeviceSession:
         return Traffic(now.sent_bytes - self._before.sent_bytes, now.round_trips - self._before.round_trips)
 
     def _read_hello(self, hello: Mapping[str, object]) -> None:
-        known, self.hello = self.hello, hello
-        if not known or hello.get("facts") != known.get("facts"):  # an agent gathers them once
-            self.facts = Facts.from_dict(hello.get("facts"))
-            self.reported_facts = self.facts.to_dict()
+        """Take an answer in; its facts are kept as `facts` alone, since their JSON is six times as large."""
+        form = hello.get("facts")
+        if not self.hello or form != self._facts_form:  # an agent gathers them once
+            self.facts = shared_facts(Facts.from_dict(form))
+            self.reported_facts = FactsForm(self.facts)
+        self._facts_form = form
+        self.hello = {name: value for name, value in hello.items() if name != "facts"}
         expected = arch_of(self.device.arch) if self.device.arch else None
         if expected is not None and expected.name != self.facts.arch:
             observed = f"the inventory says {expected.name}, the device is {self.facts.arch or self.facts.machine}"

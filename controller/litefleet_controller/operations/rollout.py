@@ -88,6 +88,7 @@ async def start_with_context(
     context.runtime_findings.update(planned.survey.runtime_findings)
     context.built.update({built.id: built for built in planned.survey.releases})
     rollout = await create(context, planned)
+    del planned, rows  # what devices answered is of no further use, and large
     context.progress.message(f"rollout {rollout.id}: wave 1 of {len(rollout.waves)}")
     return await run_to_report(context, rollout, wait_policy, "rollout", watch, before)
 

@@ -19,7 +19,7 @@ from ..common.errors import UsageError
 from ..common.operator import actor
 from ..config import Config, load_config
 from ..devices.fan_out import run_bounded
-from ..devices.outcome import DeviceOutcome, Interrupted, RunReport, to_json
+from ..devices.outcome import DeviceOutcome, Interrupted, RunReport
 from ..devices.progress import Progress
 from . import Options
 from .project import Project, open_project, open_state
@@ -118,7 +118,8 @@ def save_report(config: Config, report: RunReport, versions: Mapping[str, str] |
     folder = reports_folder(config)
     folder.mkdir(parents=True, exist_ok=True)
     stamp = report.started_at.replace("-", "").replace(":", "").removesuffix("Z")
-    (folder / f"{stamp}-{report.command}.json").write_text(to_json(report), encoding="utf-8")
+    with (folder / f"{stamp}-{report.command}.json").open("w", encoding="utf-8") as file:
+        file.writelines(report.lines())
     return report
 
 

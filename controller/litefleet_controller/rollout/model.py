@@ -15,7 +15,7 @@ Kind = Literal["rollout", "rollback", "reconcile"]
 REVERT = "rollback"  # the request of a rollout that a gate has ended with `then: rollback`
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class DeviceRow:
     """One model on one device, in one rollout."""
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 from litefleet_agent.errors import AgentError
 from litefleet_agent.facts import Facts
@@ -28,9 +26,10 @@ from ..devices.deliver import (
     space_beforehand,
     valid_proof,
 )
-from ..devices.fan_out import run_bounded
+from ..devices.fan_out import in_order, run_bounded
 from ..devices.outcome import DeviceOutcome, unexpected
 from ..devices.progress import Progress
+from ..devices.shared_facts import FactsForm, shared_facts
 from ..devices.steps import ReleaseProvider
 from ..devices.visit import DeviceSession, SessionFactory, open_session
 from ..rollout import DeviceRow, DeviceState
@@ -40,7 +39,7 @@ from .plan import PlannedDevice
 OnDevice = Callable[[DeviceSession], Awaitable[None]]  # extra step run on each device that answered
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ProbeResult:
     """What one device reported, or why it did not."""
 
@@ -53,10 +52,10 @@ class ProbeResult:
     host_key: str = ""  # the fingerprint of its SSH host key, when it answered now
     stored: bool = False  # `hello` is made from the state: the device was not asked
 
-    @cached_property
+    @property
     def facts_form(self) -> Mapping[str, object]:
-        """The facts' JSON form, shared by all that keep it."""
-        return self.facts.to_dict()
+        """The facts' JSON form."""
+        return FactsForm(self.facts)
 
     @property
     def reached(self) -> bool:
@@ -133,7 +132,9 @@ def same_machines(probes: Mapping[str, ProbeResult]) -> list[tuple[list[str], Fi
 def _from_memory(device: Device, known: KnownDevice | None, outcome: DeviceOutcome) -> ProbeResult:
     if known is not None:
         try:
-            return ProbeResult(device, {}, Facts.from_dict(known.facts), outcome.findings, outcome, known.seen_at)
+            return ProbeResult(
+                device, {}, shared_facts(Facts.from_dict(known.facts)), outcome.findings, outcome, known.seen_at
+            )
         except AgentError:  # an older litefleet's facts: as if it had never been met
             pass
     return ProbeResult(device, findings=outcome.findings, outcome=outcome)
@@ -172,7 +173,9 @@ async def survey_probes(
     devices, releases = list(wanted), dict[str, Release]()
     pairs = [(device, model) for device in devices for model in wanted[device]]
     positions = {device.name: number for number, device in enumerate(devices)}
-    planned = await asyncio.gather(*(_plan_one(probes[d.name], m, provider, positions[d.name]) for d, m in pairs))
+    planned = await in_order(
+        pairs, lambda pair: _plan_one(probes[pair[0].name], pair[1], provider, positions[pair[0].name])
+    )
     for _, built in planned:
         if built is not None and built.id:
             releases.setdefault(built.id, built)

@@ -23,7 +23,7 @@ _STATES: Mapping[DeviceState, Effect] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PlannedDevice:
     """The plan for one model on one device."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from litefleet_agent.findings import Finding, Verdict, finding
 from litefleet_inventory.model import Device
 
-from ..devices.fan_out import Slots
+from ..devices.fan_out import Slots, in_order
 from ..devices.identity import Identity
 from ..devices.outcome import DeviceOutcome, unexpected
 from ..devices.progress import Progress
@@ -192,7 +192,7 @@ class DeviceSessions:
             async with slots.slot(device):
                 return await self._recheck(device, rows)
 
-        for found in await asyncio.gather(*(one(name) for name in names)):
+        for found in await in_order(names, one):
             for row, why in found:
                 outcome = DeviceOutcome(
                     row.device, row.model, why.entry.verdict or Verdict.FAILED, (why,), release=row.release

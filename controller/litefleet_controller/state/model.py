@@ -73,7 +73,7 @@ class Confirmed:
     measurements: Mapping[str, object] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class KnownDevice:
     """The facts that a device last reported."""
 

@@ -148,3 +148,30 @@ def test_random_bodies_give_a_sentence_or_the_right_bytes(store: Store) -> None:
         else:
             assert store.check_blob(sha(result))
             Path(store.blob(sha(result))).unlink()
+
+
+def test_differences_are_added_to_copies_that_are_nearly_right(store: Store) -> None:
+    near = bytes((byte + step * 37) & 255 for step, byte in enumerate(BASE[1000:141_000]))
+    result = b"<" + near + BASE[:50_000]
+    added = bytes((byte - BASE[1000 + place]) & 255 for place, byte in enumerate(near))
+    script = leb128(1, 0, 2000, 140_000 * 2 + 1) + leb128(0, 0, 141_000 * 2 - 1, 50_000 * 2)
+    attempt(store, result, script, added + b"<", changed={"differences": len(added)})
+    assert Path(store.blob(sha(result))).read_bytes() == result
+
+
+@pytest.mark.parametrize(
+    ("count", "sent"),
+    [(9, b"123456789"), (11, b"12345678901"), (10, b"123456789")],
+    ids=["fewer", "more", "cut"],
+)
+def test_differences_that_do_not_fit_the_steps_are_rejected(store: Store, count: int, sent: bytes) -> None:
+    script = leb128(0, 0, 0, 10 * 2 + 1)
+    with pytest.raises(StoreError) as raised:
+        attempt(store, BASE[:10], script, sent, changed={"differences": count})
+    assert raised.value.code == "bad-request"
+
+
+@pytest.mark.parametrize("differences", [-1, (1 << 20) + 1, "7", 1.5, None])
+def test_a_number_of_differences_out_of_bounds_is_rejected(store: Store, differences: object) -> None:
+    with pytest.raises(AgentError, match="differences"):
+        attempt(store, BASE[:10], leb128(0, 0, 0, 10), b"", changed={"differences": differences})
