@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from litefleet_agent.findings import Verdict
+from litefleet_controller.build.conversion.params import ParamsReader
 from litefleet_controller.build.conversion.preflight import load_source
 from litefleet_controller.build.conversion.program import read_program
 from litefleet_controller.build.golden.perturb import is_rounded_to_fp16, perturbations
@@ -83,9 +84,9 @@ async def test_weights_rounded_to_fp16_are_right_by_a_golden_of_the_original(
     source = load_source(models["cls"])
     program = read_program(source.program)
     params = b"".join(source.pieces())
-    assert not is_rounded_to_fp16(program, params)
+    assert not is_rounded_to_fp16(program, ParamsReader.of(params))
     damaged = {one.name: one.params for one in perturbations(program, params, None, (0, 0))}
-    assert is_rounded_to_fp16(program, damaged["fp16"])
+    assert is_rounded_to_fp16(program, ParamsReader.of(damaged["fp16"]))
     async with fleet("a") as devices:
         job = project(devices)
         golden, made = [str(path) for path in paddle_goldens("cls")], {}

@@ -226,7 +226,8 @@ class ReleaseBuilder:
 
         def examine() -> bool:
             try:
-                return is_rounded_to_fp16(read_program(source.program), b"".join(source.pieces()))
+                with source.params.reader() as reader:
+                    return is_rounded_to_fp16(read_program(source.program), reader)
             except ParamsError:
                 return False
 

@@ -128,6 +128,7 @@ class SavedTensor(NamedTuple):
     start: int  # offset of its items
     size: int  # bytes of its items
     largest: float  # finite magnitude; 0.0 where it holds no 32-bit floats, or was not asked for
+    halves: bool = False  # it holds 32-bit floats, all of them fp16 numbers; False where that was not asked for
 
 
 def read_params(data: bytes) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -139,17 +140,27 @@ def read_params(data: bytes) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield tensor.dtype, tensor.dims
 
 
-def read_tensors(reader: ParamsReader, largest: bool = False) -> Iterator[SavedTensor]:
+def read_tensors(reader: ParamsReader, largest: bool = False, halves: bool = False) -> Iterator[SavedTensor]:
     """Yield each tensor in the file's order, up to its exact end.  Raises: ParamsError as `read_params`."""
     while reader.at < reader.size:
         dtype, dims, size = _header(reader)
-        start, most = reader.at, 0.0
+        start, most, exact = reader.at, 0.0, False
         if largest and dtype == "float32":
             most = _largest(reader.pieces(size))
+        elif halves and dtype == "float32":
+            exact = all([_are_halves(piece) for piece in reader.pieces(size)])
         else:
             for _ in reader.pieces(size):
                 pass
-        yield SavedTensor(dtype, dims, start, size, most)
+        yield SavedTensor(dtype, dims, start, size, most, exact)
+
+
+def _are_halves(piece: bytes) -> bool:
+    """Return whether fp16 holds these 32-bit floats exactly; those outside its range count as held."""
+    items = np.frombuffer(piece, "<f4")
+    with np.errstate(over="ignore"):
+        rounded = items.astype("f2").astype("f4")
+    return bool(np.array_equal(np.where(np.isfinite(rounded), rounded, items), items))
 
 
 def _largest(pieces: Iterator[bytes]) -> float:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -200,13 +200,12 @@ class _Damage:
         head = self._head(reference.program, cases)
         if 8 * reference.params_path.stat().st_size > _MOST_DAMAGED:
             return
-        params = await asyncio.to_thread(reference.params_path.read_bytes)
         with tempfile.TemporaryDirectory(prefix="litefleet-damaged-") as folder:
             made = []
-            for one in perturbations(reference.program, params, head, self._classes or (0, 0)):
+            for one in perturbations(reference.program, reference.params_path, head, self._classes or (0, 0)):
                 path = Path(folder) / f"{one.name}.pdiparams"
-                await asyncio.to_thread(path.write_bytes, one.params)
-                made.append((replace(one, params=b""), path))  # eight copies of a model are not held at once
+                await asyncio.to_thread(one.write, path)
+                made.append((one, path))
             given = [{n: case[n] for n in self._inputs if n in case} for case in cases[known:]]
             _, found = await run_reference(
                 (reference.program_path, reference.params_path),

@@ -1,19 +1,27 @@
-"""Damages a model's weights in known ways, so that a golden can be asked whether it would tell: pure, bytes to bytes."""
+"""Damages a model's weights in known ways, so that a golden can be asked whether it would tell.
+
+Parameters are read and written in pieces of some megabytes, so that a large model takes no more memory than a small one.
+"""
 
 from __future__ import annotations
 
-import struct
+import io
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, TypeAlias
+from pathlib import Path
+from typing import IO, Any, BinaryIO, TypeAlias
 
 from ...common.lazy import numpy as np
-from ..conversion.params import read_params
+from ..conversion.params import ParamsReader, read_tensors
 from ..conversion.program import Op, Program
 from ..conversion.protobuf import fields
 
 Weights: TypeAlias = "np.ndarray[Any, np.dtype[np.float32]]"  # a text: numpy is not loaded yet
+# Yields a tensor in pieces along its first axis, from the beginning at each call; yields the changed pieces.
+Pieces: TypeAlias = Callable[[], Iterator[Weights]]
+Change: TypeAlias = Callable[[Pieces], Iterator[Weights]]
+_PIECE = 1 << 20  # items of a tensor that are in memory at once
 # Operators that hand class scores on, so that the class axis before them is the class axis after them.
 _KEEPS_CLASSES = frozenset(
     {
@@ -38,7 +46,7 @@ _MAX_STEPS = 64  # operators walked back from an output
 
 @dataclass(frozen=True)
 class Perturbation:
-    """Parameters that were changed in one way: a whole combined file, of the original's size.
+    """Parameters that are changed in one way; the combined file is of the original's size, and made when it is asked for.
 
     `harmless` changes are controls: a golden that rejects them is too strict for the precision it is used at.
     """
@@ -46,7 +54,37 @@ class Perturbation:
     name: str  # "noise", "scaled", "scaled_middle", "int8", "swapped"; harmless: "fp16", "tiny"
     sentence: str  # what was changed, for a report
     harmless: bool
-    params: bytes
+    original: bytes | Path
+    places: Mapping[str, _Place]
+    changes: Callable[[], Mapping[str, Change]]
+
+    @property
+    def params(self) -> bytes:
+        """The changed file."""
+        out = io.BytesIO(_whole(self.original))
+        self._change(out)
+        return out.getvalue()
+
+    def write(self, path: Path) -> None:
+        """Write the changed file.  Raises: OSError."""
+        if isinstance(self.original, Path):
+            shutil.copyfile(self.original, path)
+        else:
+            path.write_bytes(self.original)
+        with path.open("r+b") as out:
+            self._change(out)
+
+    def _change(self, out: IO[bytes]) -> None:
+        """Replace the tensors' items in a copy of the original."""
+        with _opened(self.original) as source:
+            for name, change in self.changes().items():
+                place = self.places[name]
+                at = place.start
+                for piece in change(place.pieces(source)):
+                    data = piece.astype("<f4").tobytes()
+                    out.seek(at)
+                    out.write(data)
+                    at += len(data)
 
 
 @dataclass(frozen=True)
@@ -67,80 +105,112 @@ class _Place:
     start: int
     count: int
 
+    def pieces(self, source: IO[bytes]) -> Pieces:
+        """Return what reads the tensor: [rows, ...] of some rows each; one piece where it has a single dimension."""
+        row = max(1, self.count // max(1, self.dims[0] if self.dims else 1))
+        rows = max(1, _PIECE // row)
+        dims = self.dims if len(self.dims) > 1 else (1, self.count)
+
+        def read() -> Iterator[Weights]:
+            for first in range(0, dims[0], rows) if self.count else ():
+                count = min(rows, dims[0] - first)
+                source.seek(self.start + 4 * row * first if len(self.dims) > 1 else self.start)
+                items = np.frombuffer(source.read(4 * (self.count // dims[0]) * count), "<f4")
+                yield items.reshape((count, *dims[1:]) if len(self.dims) > 1 else self.dims)
+
+        return read
+
 
 def perturbations(
-    program: Program, params: bytes, head: Head | None = None, classes: tuple[int, int] = (0, 1), seed: int = 0
+    program: Program, params: bytes | Path, head: Head | None = None, classes: tuple[int, int] = (0, 1), seed: int = 0
 ) -> Iterator[Perturbation]:
-    """Yield the perturbed copies of a combined parameters file, one at a time (each as large as the file).
+    """Yield the perturbations of a combined parameters file, given as its bytes or as its path.
 
     `classes` are the two slices of `head` that change places; without a head, or where they are no slices of it, that
     perturbation is left out, as are all for parameters that hold no 32-bit floats.  Raises: ParamsError.
     """
-    places, weights = _places(program, params), weights_of(program, params)
+    places = _places(program, params)
+    weights = _weights(program, places)
     if not weights:
         return
+
+    def of(name: str, sentence: str, harmless: bool, changes: Callable[[], Mapping[str, Change]]) -> Perturbation:
+        return Perturbation(name, sentence, harmless, params, places, changes)
+
     last, middle = weights[-1], weights[len(weights) // 2]
-    random = np.random.RandomState(seed)
-    yield Perturbation("scaled", f"'{last}' times 1.01", False, _changed(params, places, {last: _times(1.01)}))
+    yield of("scaled", f"'{last}' times 1.01", False, lambda: {last: _times(1.01)})
     if middle != last:
-        half = _changed(params, places, {middle: _times(1.01)})
-        yield Perturbation("scaled_middle", f"'{middle}' times 1.01", False, half)
-    noisy = dict.fromkeys(weights, _noise(random))
-    yield Perturbation("noise", "1 % noise on all weights", False, _changed(params, places, noisy))
-    rounded = dict.fromkeys(weights, _to_int8)
-    yield Perturbation("int8", "all weights rounded to 8 bits", False, _changed(params, places, rounded))
-    swapped = _swapped(params, places, head, classes)
-    if swapped:
-        yield Perturbation("swapped", f"classes {classes[0]} and {classes[1]} swapped", False, swapped)
-    halves = dict.fromkeys(places, _to_fp16)
-    yield Perturbation("fp16", "all parameters rounded to fp16", True, _changed(params, places, halves))
-    tiny = {last: _times(1.0001)}
-    yield Perturbation("tiny", f"'{last}' times 1.0001", True, _changed(params, places, tiny))
+        yield of("scaled_middle", f"'{middle}' times 1.01", False, lambda: {middle: _times(1.01)})
+    noisy = "1 % noise on all weights"
+    yield of("noise", noisy, False, lambda: dict.fromkeys(weights, _noise(np.random.RandomState(seed))))
+    yield of("int8", "all weights rounded to 8 bits", False, lambda: dict.fromkeys(weights, _to_int8))
+    exchange = _exchange(places, head, classes)
+    swapped = of("swapped", f"classes {classes[0]} and {classes[1]} swapped", False, lambda: exchange)
+    if _alters(swapped):
+        yield swapped
+    yield of("fp16", "all parameters rounded to fp16", True, lambda: dict.fromkeys(places, _each(_to_fp16)))
+    yield of("tiny", f"'{last}' times 1.0001", True, lambda: {last: _times(1.0001)})
 
 
-def weights_of(program: Program, params: bytes) -> list[str]:
+def _alters(perturbation: Perturbation) -> bool:
+    """Return whether a perturbation changes any item."""
+    with _opened(perturbation.original) as source:
+        for name, change in perturbation.changes().items():
+            pieces = perturbation.places[name].pieces(source)
+            before = (np.array(piece) for piece in pieces())
+            if any(not np.array_equal(old, new) for old, new in zip(before, change(pieces), strict=True)):
+                return True
+    return False
+
+
+def weights_of(program: Program, params: bytes | Path) -> list[str]:
     """Return the 32-bit float tensors of two dimensions and more, in the order in which they are used last."""
-    places = _places(program, params)
+    return _weights(program, _places(program, params))
+
+
+def _weights(program: Program, places: Mapping[str, _Place]) -> list[str]:
     return [name for name in _in_order_of_use(program) if name in places and len(places[name].dims) >= 2]
 
 
-def is_rounded_to_fp16(program: Program, params: bytes) -> bool:
-    """Return whether fp16 holds every weight exactly, as as in a model saved with fp16 weights.  Raises: ParamsError."""
-    places = _places(program, params)
-    weights = [places[name] for name in weights_of(program, params)]
-    return sum(place.count for place in weights) >= _ENOUGH and all(map(partial(_holds_fp16, params), weights))
-
-
-def _holds_fp16(params: bytes, place: _Place) -> bool:
-    items = np.frombuffer(params, np.float32, place.count, place.start)
-    return bool(np.array_equal(_to_fp16(items), items))
+def is_rounded_to_fp16(program: Program, reader: ParamsReader) -> bool:
+    """Return whether fp16 holds every weight exactly, as in a model saved with fp16 weights.  Raises: ParamsError."""
+    used, count = frozenset(_in_order_of_use(program)), 0
+    for spec, tensor in zip(program.parameters, read_tensors(reader, halves=True), strict=False):
+        if spec.name in used and tensor.dtype == "float32" and len(tensor.dims) >= 2:
+            if not tensor.halves:
+                return False
+            count += tensor.size // 4
+    return count >= _ENOUGH
 
 
 def changed(program: Program, params: bytes, changes: Mapping[str, Callable[[Weights], Weights]]) -> bytes:
     """Return the parameters with tensors, by name, replaced by what the functions make of them.  Raises: ParamsError."""
-    return _changed(params, _places(program, params), changes)
+
+    def whole(change: Callable[[Weights], Weights]) -> Change:
+        return lambda pieces: iter([change(np.concatenate(list(pieces())))])
+
+    made = {name: whole(change) for name, change in changes.items()}
+    return Perturbation("", "", False, params, _places(program, params), lambda: made).params
 
 
-def _places(program: Program, params: bytes) -> dict[str, _Place]:
-    """Return where each 32-bit float parameter's items are, by name; names go with the file's order."""
+def _opened(params: bytes | Path) -> BinaryIO:
+    return params.open("rb") if isinstance(params, Path) else io.BytesIO(params)
+
+
+def _whole(params: bytes | Path) -> bytes:
+    return params.read_bytes() if isinstance(params, Path) else params
+
+
+def _places(program: Program, params: bytes | Path) -> dict[str, _Place]:
+    """Return where each 32-bit float parameter's items are, by name; names go with the file's order.  Raises: ParamsError."""
     found: dict[str, _Place] = {}
-    at = 0
-    for spec, (dtype, dims) in zip(program.parameters, read_params(params), strict=False):
-        # read_params has checked every header: a version, LoD levels, a version, a description, the items.
-        (levels,) = struct.unpack_from("<Q", params, at + 4)
-        at += 12
-        for _ in range(levels):
-            at += 8 + struct.unpack_from("<Q", params, at)[0]
-        at += 8 + struct.unpack_from("<i", params, at + 4)[0]
-        count = int(np.prod(dims, dtype=np.int64))
-        if dtype == "float32":
-            found[spec.name] = _Place(dims, at, count)
-        at += count * _WIDTHS.get(dtype, np.dtype(dtype).itemsize if dtype in _NUMPY else 0)
+    with _opened(params) as stream:
+        size = params.stat().st_size if isinstance(params, Path) else len(params)
+        tensors = read_tensors(ParamsReader(iter([stream]), size))
+        for spec, tensor in zip(program.parameters, tensors, strict=False):
+            if tensor.dtype == "float32":
+                found[spec.name] = _Place(tensor.dims, tensor.start, tensor.size // 4)
     return found
-
-
-_NUMPY = frozenset({"bool", "int8", "uint8", "int16", "int32", "int64", "uint64", "float16", "float32", "float64"})
-_WIDTHS = {"bfloat16": 2, "complex64": 8, "complex128": 16}
 
 
 def _in_order_of_use(program: Program) -> list[str]:
@@ -154,22 +224,16 @@ def _in_order_of_use(program: Program) -> list[str]:
     return list(order)
 
 
-def _changed(params: bytes, places: dict[str, _Place], changes: Mapping[str, Callable[[Weights], Weights]]) -> bytes:
-    """Return the file with the named tensors replaced by what the functions make of them."""
-    out = bytearray(params)
-    for name, change in changes.items():
-        place = places[name]
-        items = np.frombuffer(params, "<f4", place.count, place.start).reshape(place.dims)
-        out[place.start : place.start + 4 * place.count] = change(items).astype("<f4").tobytes()
-    return bytes(out)
+def _each(change: Callable[[Weights], Weights]) -> Change:
+    return lambda pieces: map(change, pieces())
 
 
-def _times(factor: float) -> Callable[[Weights], Weights]:
-    return lambda items: items * np.float32(factor)
+def _times(factor: float) -> Change:
+    return _each(lambda items: items * np.float32(factor))
 
 
-def _noise(random: np.random.RandomState) -> Callable[[Weights], Weights]:
-    return lambda items: (items * (1 + 0.01 * random.standard_normal(items.shape))).astype("f4")
+def _noise(random: np.random.RandomState) -> Change:
+    return _each(lambda items: (items * (1 + 0.01 * random.standard_normal(items.shape))).astype("f4"))
 
 
 def _to_fp16(items: Weights) -> Weights:
@@ -179,32 +243,65 @@ def _to_fp16(items: Weights) -> Weights:
     return np.where(np.isfinite(rounded), rounded, items)
 
 
-def _to_int8(items: Weights) -> Weights:
+def _to_int8(pieces: Pieces) -> Iterator[Weights]:
     """Round to 8 bits with one scale per output channel (the first axis of a filter, the last of a matrix), as opt does."""
-    axis = tuple(range(1, items.ndim)) if items.ndim > 2 else tuple(range(items.ndim - 1))
-    step = np.abs(items).max(axis=axis, keepdims=True) / 127
-    step[step == 0] = 1
-    rounded: Weights = np.round(items / step) * step
-    return rounded
+    columns: Any = None  # the largest magnitude of each column of a matrix
+    for items in pieces():
+        if items.ndim > 2:
+            break
+        most = np.abs(items).max(axis=0, keepdims=True)
+        columns = most if columns is None else np.maximum(columns, most)
+    for items in pieces():
+        axis = tuple(range(1, items.ndim))
+        step = (np.abs(items).max(axis=axis, keepdims=True) if items.ndim > 2 else columns) / 127
+        step[step == 0] = 1
+        rounded: Weights = np.round(items / step) * step
+        yield rounded
 
 
-def _swapped(params: bytes, places: dict[str, _Place], head: Head | None, classes: tuple[int, int]) -> bytes:
-    """Return the file with two classes' slices of the head exchanged; b"" where that changes nothing or is no slice."""
-    first, second = classes
-    if (
-        head is None
-        or head.weights not in places
-        or first == second
-        or not 0 <= min(classes) <= max(classes) < head.classes
-    ):
-        return b""
-    order = np.arange(head.classes)
-    order[[first, second]] = second, first
-    changes: dict[str, Callable[[Weights], Weights]] = {head.weights: lambda items: np.take(items, order, head.axis)}
+def _exchange(places: Mapping[str, _Place], head: Head | None, classes: tuple[int, int]) -> dict[str, Change]:
+    """Return what exchanges two classes' slices of the head; nothing where they are no slices of it."""
+    if head is None or head.weights not in places or not 0 <= min(classes) <= max(classes) < head.classes:
+        return {}
+    changes = {head.weights: _swap(classes, head.axis)}
     if head.bias in places and places[head.bias].count == head.classes:
-        changes[head.bias] = lambda items: items.reshape(-1)[order].reshape(items.shape)
-    swapped = _changed(params, places, changes)
-    return swapped if swapped != params else b""
+        changes[head.bias] = _each(lambda items: _reordered(items.reshape(-1), classes, 0).reshape(items.shape))
+        if len(places[head.bias].dims) > 1:  # in pieces along the first axis, which may not be the classes'
+            whole = changes[head.bias]
+            changes[head.bias] = lambda pieces: whole(lambda: iter([np.concatenate(list(pieces()))]))
+    return changes
+
+
+def _reordered(items: Weights, classes: tuple[int, int], axis: int) -> Weights:
+    order = np.arange(items.shape[axis])
+    order[list(classes)] = classes[::-1]
+    return np.take(items, order, axis)
+
+
+def _swap(classes: tuple[int, int], axis: int) -> Change:
+    if axis:
+        return _each(lambda items: _reordered(items, classes, axis))
+
+    def rows(pieces: Pieces) -> Iterator[Weights]:
+        kept: dict[int, Weights] = {}
+        for first, items in _numbered(pieces):
+            kept.update({row: np.array(items[row - first]) for row in classes if 0 <= row - first < len(items)})
+        for first, items in _numbered(pieces):
+            swapped = np.array(items)
+            for row, other in (classes, classes[::-1]):
+                if 0 <= row - first < len(items):
+                    swapped[row - first] = kept[other]
+            yield swapped
+
+    return rows
+
+
+def _numbered(pieces: Pieces) -> Iterator[tuple[int, Weights]]:
+    """Yield each piece with the number of its first row."""
+    first = 0
+    for items in pieces():
+        yield first, items
+        first += len(items)
 
 
 def find_head(program: Program, output: str) -> Head | None:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from litefleet_controller.build.conversion.params import ParamsError, read_params
+from litefleet_controller.build.conversion.params import ParamsError, ParamsReader, read_params
 from litefleet_controller.build.conversion.program import Program
-from litefleet_controller.build.golden.perturb import Head, classes_to_swap, find_head, perturbations
+from litefleet_controller.build.golden import perturb
+from litefleet_controller.build.golden.perturb import (
+    Head,
+    classes_to_swap,
+    find_head,
+    is_rounded_to_fp16,
+    perturbations,
+)
 
 from tests.controller.build.golden_power.programs import combined, op, program
 
@@ -95,6 +104,31 @@ def test_how_far_each_damage_goes() -> None:
 def test_damages_are_the_same_every_time() -> None:
     again = {one.name: one.params for one in perturbations(classifier(), PARAMS, HEAD, (2, 7))}
     assert again == {name: one.params for name, one in DAMAGED.items()}
+
+
+@pytest.mark.parametrize("piece", [1, 7, 1 << 20])
+def test_a_file_is_damaged_alike_in_pieces_of_any_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
+    monkeypatch.setattr(perturb, "_PIECE", piece)
+    original, made = tmp_path / "original", tmp_path / "made"
+    original.write_bytes(PARAMS)
+    for head, classes in ((HEAD, (2, 7)), (Head("fc", 0, "", 6), (1, 4))):
+        for one in perturbations(classifier(), original, head, classes):
+            one.write(made)
+            if one.name != "swapped" or head is HEAD:
+                assert made.read_bytes() == DAMAGED[one.name].params, one.name
+            else:
+                rows = tensors_of(made.read_bytes())["fc"]
+                np.testing.assert_array_equal(rows[[1, 4]], TENSORS["fc"][[4, 1]])
+                np.testing.assert_array_equal(rows[[0, 2, 3, 5]], TENSORS["fc"][[0, 2, 3, 5]])
+
+
+def test_weights_that_fp16_holds_are_told_from_others() -> None:
+    assert not is_rounded_to_fp16(classifier(), ParamsReader.of(PARAMS))
+    assert is_rounded_to_fp16(classifier(), ParamsReader.of(DAMAGED["fp16"].params))
+    with pytest.raises(ParamsError):
+        is_rounded_to_fp16(classifier(), ParamsReader.of(DAMAGED["fp16"].params[:-1]))
 
 
 @pytest.mark.parametrize("classes", [(2, 2), (0, 10), (-1, 3)])
