@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import threading
+from functools import partial
 from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -15,7 +18,10 @@ import yaml
 from litefleet_agent.findings import CATALOGUE
 from litefleet_controller.cli import app
 from litefleet_controller.serve.api.openapi import openapi
+from playwright.sync_api import sync_playwright
 
+from tests.conftest import lacking
+from tests.e2e.serve.dashboard import CHROMIUM
 from tools.docs_site.diagram import pictures
 
 ROOT = Path(__file__).parents[2]
@@ -142,6 +148,50 @@ def test_every_written_page_can_be_found_from_the_navigation() -> None:
     config = yaml.load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), Loader=_Loader)
     assert config["strict"] is True
     assert config["not_in_nav"].split() == ["/findings/LF*.md", "/reference/*.json", "/examples/", "/adr/"]
+
+
+def test_a_browser_finds_a_page_in_both_languages(site: Path) -> None:
+    """The search runs in the browser, over the site as a plain web server has it; nothing else is asked."""
+    if not Path(CHROMIUM).exists():
+        lacking(f"{CHROMIUM} is missing: apt-get install chromium")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(site)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    try:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+            asked: list[str] = []
+            for start, words, page_found in (
+                ("/index.html", "roll back", "/rollouts.html"),
+                ("/zh/index.html", "漂移", "/zh/"),
+            ):
+                page = browser.new_page()
+                page.on("request", lambda request: asked.append(request.url))
+                page.goto(f"{address}{start}")
+                page.fill("input[name=query]", words)
+                first = page.locator(".md-search-result__link").first
+                first.wait_for(state="attached", timeout=60_000)
+                links = page.locator(".md-search-result__link").evaluate_all("all => all.map(one => one.href)")
+                assert any(page_found in link for link in links), links
+                page.goto(links[0])
+                assert all(
+                    word in page.inner_text("article") or word.title() in page.inner_text("article")
+                    for word in words.split()
+                )
+            browser.close()
+            assert {url.split("/")[2] for url in asked if not url.startswith(("data:", "blob:"))} == {
+                address.split("/")[2]
+            }
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    """Says nothing of each request."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
 
 
 def test_pictures_are_small_and_load_nothing(site: Path) -> None:

@@ -8,8 +8,11 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 
+import asyncssh
 import pytest
+import yaml
 from litefleet_controller.state import State
 from playwright.sync_api import Page, expect
 
@@ -42,6 +45,7 @@ def test_a_rollout_is_watched_to_its_stop_and_taken_back_from_the_page(board: Da
     assert refused is not None
     assert refused.status == 403
     looking.goto(f"{board.address}/rollouts/{ident}")
+    assert "view-person has the role view" in sent(looking, f"{board.address}/rollouts/{ident}/approve", 403)
 
     acting.click("#do-approve")
     assert "starts the next wave" in acting.inner_text("main")
@@ -99,7 +103,10 @@ def test_a_gate_stops_a_bad_release_and_a_person_resumes_pauses_and_aborts_it(bo
     assert current(board.fleet) == before
 
 
-def test_an_admin_accepts_a_key_and_forgets_a_device_and_others_may_not(board: Dashboard, visit: Visit) -> None:
+def test_an_admin_accepts_a_changed_key_and_forgets_a_device_and_others_may_not(board: Dashboard, visit: Visit) -> None:
+    known, other = _with_another_key(board, "cam-4")
+    assert "LF503" in board.command("probe", "--limit", "cam-4", "--json", code=1)
+
     operator = visit("operate")
     operator.goto(f"{board.address}/devices/cam-4")
     assert operator.locator(".actions").count() == 0
@@ -107,13 +114,25 @@ def test_an_admin_accepts_a_key_and_forgets_a_device_and_others_may_not(board: D
         refused = operator.goto(f"{board.address}/devices/cam-4/{verb}")
         assert refused is not None
         assert refused.status == 403
+        operator.goto(f"{board.address}/devices/cam-4")
+        assert "operate-person has the role operate" in sent(operator, f"{board.address}/devices/cam-4/{verb}", 403)
     csrf = operator.context.request.post(f"{board.address}/devices/cam-4/forget", form={"csrf": "wrong"})
     assert csrf.status == 403
+    assert other in known.read_text()
 
     admin = visit("admin")
     admin.goto(f"{board.address}/devices/cam-4")
     admin.click("text=Accept a new host key")
-    assert re.search(r"SHA256:\S{43}", admin.inner_text("main"))
+    shown = set(re.findall(r"SHA256:\S{43}", admin.inner_text("main")))
+    assert len(shown) == 2  # the known key, and the one that the device shows
+    admin.click("form.confirm button")
+    admin.wait_for_url(f"{board.address}/devices/cam-4")
+    assert other not in known.read_text()
+    board.command("probe", "--limit", "cam-4")
+    with closing(State.open(board.job.folder / ".litefleet" / "state.db")) as state:
+        what = state.audit(1)[0].what
+    assert {what["new"], what["old"]} == shown
+
     admin.goto(f"{board.address}/devices/cam-4")
     admin.click("text=Forget")
     assert "facts" in admin.inner_text("main")
@@ -122,3 +141,24 @@ def test_an_admin_accepts_a_key_and_forgets_a_device_and_others_may_not(board: D
     with closing(State.open(board.job.folder / ".litefleet" / "state.db")) as state:
         assert "cam-4" not in state.known()
         assert state.audit(1)[0].who.startswith("admin-person")
+
+
+def sent(page: Page, address: str, status: int) -> str:
+    """Send the form of a button that the page does not show, with the session's own token; return what the server says."""
+    csrf = page.locator("form[action='/logout'] input[name=csrf]").get_attribute("value") or ""
+    headers = {"Origin": address.split("/", 3)[2].join(("http://", "")), "Accept": "text/html"}
+    answer = page.context.request.post(address, form={"csrf": csrf}, headers=headers)
+    assert answer.status == status
+    return answer.text()
+
+
+def _with_another_key(board: Dashboard, name: str) -> tuple[Path, str]:
+    """Let known_hosts hold another key of a device than it shows; return that file and the key."""
+    inventory = yaml.safe_load((board.job.folder / "fleet.yaml").read_text())
+    entry = inventory["devices"][name]
+    del entry["host_key"]
+    board.job.inventory(yaml.safe_dump(inventory, sort_keys=False, width=1000))
+    other = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode().split()[1]
+    known = board.job.folder / ".litefleet" / "known_hosts"
+    known.write_text(f"[{entry['host']}]:{entry['port']} ssh-ed25519 {other}\n")
+    return known, other
