@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import uvicorn
+from litefleet_agent.service.systemd import Notifier
 
 from ..common.errors import UsageError
 from .app import make_app
@@ -16,17 +18,30 @@ from .limits import MOST_HEADERS
 from .service import ServeSettings, Service
 
 _STOP_S = 10  # for which requests may finish when the server stops
+_ALIVE_S = 15  # between two signs of life to systemd, whose unit waits for 60 s
 
 
 class Server(uvicorn.Server):
-    """Ends the streams first, so that stopping waits for no browser."""
+    """Ends the streams first, so that stopping waits for no browser; tells systemd when it serves, lives and stops."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
         self._service = service
+        self._manager = Notifier(os.environ)
+        config.callback_notify, config.timeout_notify = self._alive, _ALIVE_S
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start."""
+        await super().startup(sockets)
+        if self.started:
+            self._manager.send("READY=1")
+
+    async def _alive(self) -> None:
+        self._manager.send("WATCHDOG=1")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop."""
+        self._manager.send("STOPPING=1")
         self._service.live.close()
         await super().shutdown(sockets)
 

@@ -35,12 +35,13 @@ class Certificate(NamedTuple):
         return made
 
 
-def make_certificate(folder: Path) -> Certificate:
-    """Make a certificate of 127.0.0.1."""
+def make_certificate(folder: Path, *hosts: str) -> Certificate:
+    """Make a certificate of 127.0.0.1, and of hosts by name."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "loopback")])
     now = datetime.datetime.now(datetime.UTC)
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    names = (x509.IPAddress(ipaddress.ip_address("127.0.0.1")), *map(x509.DNSName, hosts))
+    address = x509.SubjectAlternativeName(names)
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
     builder = builder.serial_number(1).not_valid_before(now - datetime.timedelta(days=1))
     builder = builder.not_valid_after(now + datetime.timedelta(days=2)).add_extension(address, False)
