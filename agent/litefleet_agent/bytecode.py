@@ -80,12 +80,23 @@ class BytecodeFinder:
         if known is None and fullname in self.kept:
             known = (self.kept[fullname][0], marshal.loads(self.kept[fullname][1]))  # noqa: S302
         if known is None:
-            importer, name = self.in_archive(fullname)
-            try:
-                known = self.compiled[fullname] = (importer.is_package(name), importer.get_code(name))
-            except ImportError:
-                return None
+            known = self._compiled(fullname)
         return known
+
+    def _compiled(self, fullname: str) -> Optional[Tuple[bool, CodeType]]:
+        """Compile a module, without docstrings: a fifth less to keep and to read.
+
+        Without asserts too, which here only tell type checkers that a value is not None.
+        """
+        importer, name = self.in_archive(fullname)
+        try:
+            package, source = importer.is_package(name), importer.get_source(name) or ""
+        except ImportError:
+            return None
+        file = os.path.join(self.archive, fullname.replace(".", "/")) + ("/__init__.py" if package else ".py")
+        code: CodeType = compile(source, file, "exec", dont_inherit=True, optimize=2)
+        self.compiled[fullname] = package, code
+        return self.compiled[fullname]
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> Optional[ModuleSpec]:
         """Return the spec of a module of this package, None for any other."""

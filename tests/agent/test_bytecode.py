@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import marshal
@@ -168,3 +169,18 @@ def test_two_starts_at_once_leave_a_whole_file(device: Device) -> None:
     assert [process.wait() for process in running] == [0] * 4
     assert device.names() == sorted([device.archive.name, device.kept.name])
     assert device.start() == []
+
+
+def test_an_assert_of_the_agent_only_tells_a_type() -> None:
+    """Devices run the agent without asserts: none may check what comes from outside."""
+    for path in sorted(Path(litefleet_agent.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Assert):
+                parts = node.test.values if isinstance(node.test, ast.BoolOp) else [node.test]
+                assert all(_tells_a_type(part) for part in parts), f"{path}:{node.lineno}"
+
+
+def _tells_a_type(test: ast.expr) -> bool:
+    if isinstance(test, ast.Call):
+        return isinstance(test.func, ast.Name) and test.func.id == "isinstance"
+    return isinstance(test, ast.Compare) and isinstance(test.ops[0], ast.IsNot)

@@ -35,6 +35,12 @@ def test_a_session_starts_without_what_only_a_proof_needs() -> None:
     }
 
 
+def test_a_proof_that_ends_well_compiles_no_patterns_of_crash_logs() -> None:
+    loaded = loaded_by("litefleet_agent.verification.release", "import litefleet_agent.verification.runner")
+    assert "litefleet_agent.verification.child_process" in loaded
+    assert not [name for name in loaded if name.startswith("litefleet_agent.findings.crashlog")]
+
+
 def test_the_command_line_loads_a_commands_part_only_when_it_runs(tmp_path) -> None:
     ours = {name for name in loaded_by("litefleet_agent.cli") if name.startswith("litefleet_agent")}
     assert ours == {"litefleet_agent", "litefleet_agent.bytecode", "litefleet_agent.cli", "litefleet_agent.errors"}

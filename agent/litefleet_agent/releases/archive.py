@@ -15,7 +15,6 @@ from .lease import Clock
 
 TYPE_CHECKING = False  # known to type checkers; loading typing takes a third of a session's start
 if TYPE_CHECKING:
-    from types import CodeType
     from typing import Any, Iterable, Optional, Set, Tuple
 
 NAME = "litefleet-agent.pyz"
@@ -96,7 +95,7 @@ def _keep_start(finder: BytecodeFinder, names: Set[str], notes: Tuple[object, ob
     boot = Clock().boot_id()
     stamp = stamp_of(finder.source)
     if boot and stamp and sha256_of(finder.source) == finder.sha256 and stamp == stamp_of(finder.source):
-        code = {name: _bare_code(finder, name) for name in sorted(names)}
+        code = {name: finder.code_of(name) for name in sorted(names)}
         content: Any = ((boot, *stamp), code, *notes)
         body = marshal.dumps(content)
         parts = [digest_of("start" + finder.sha256, body), body]
@@ -122,29 +121,6 @@ def _site_state(finder: BytecodeFinder) -> Optional[Tuple[object, ...]]:
             behind += [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name.endswith(".pth")]
     files = tuple((name, stamp_of(name)) for name in behind)
     return ((sys.executable, sys.version), (path, sys.prefix, sys.exec_prefix), files) if settled(files) else None
-
-
-def _bare_code(finder: BytecodeFinder, name: str) -> Tuple[bool, CodeType]:
-    """Return whether a module is a package, and its code without docstrings and functions' annotations: a third less to read."""
-    known = finder.start.get(name)
-    if known is not None:
-        return known
-    import ast
-
-    importer, last = finder.in_archive(name)
-    package = importer.is_package(last)
-    tree: Any = ast.parse(importer.get_source(last) or "")
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            node.returns = None
-        elif isinstance(node, ast.arg):
-            node.annotation = None
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(
-            node
-        ):
-            node.body[:1] = [] if node.body[1:] else [ast.copy_location(ast.Pass(), node.body[0])]
-    file = os.path.join(finder.archive, name.replace(".", "/")) + ("/__init__.py" if package else ".py")
-    return package, compile(tree, file, "exec", dont_inherit=True)
 
 
 def _keep(finder: BytecodeFinder) -> None:

@@ -10,6 +10,7 @@ from typing import Callable, Dict, Mapping
 
 from ..errors import AgentError
 from ..facts import gather
+from ..findings.crashlog import decode as _loaded_now  # noqa: F401  an update may remove the archive before a worker crashes
 from ..releases.archive import keep_bytecode
 from ..releases.store import Store
 from .connections import ConnectionSet

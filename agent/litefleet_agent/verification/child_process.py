@@ -1,6 +1,7 @@
 """Runs a child process within limits and reports in findings how it ended.
 
 Paddle-Lite aborts and segfaults, which must not affect the agent, so it only ever runs behind `run_child`.
+What decodes its last lines is imported only where a child failed: its patterns take 20 ms to compile.
 """
 
 import os
@@ -17,8 +18,6 @@ from typing import IO, Callable, Dict, List, Mapping, NoReturn, Optional, Sequen
 from ..errors import AgentError
 from ..facts.cxx_library import library_in
 from ..findings import Finding, Severity, finding
-from ..findings.crashlog.decode import causes, decisive_line, is_check, signal_of
-from ..findings.crashlog.text import LogText
 from ..formats.files import exceeded_limit
 
 MAX_STDOUT = 1 << 20  # bytes kept; the rest is read and dropped, so that the child never blocks
@@ -264,6 +263,8 @@ def without_info(text: str) -> str:
 
 def last_line(text: str) -> str:
     """Return the most informative of a program's last lines: the last fatal one, else the last that is not empty."""
+    from ..findings.crashlog.decode import decisive_line
+
     return decisive_line(text)
 
 
@@ -291,6 +292,9 @@ def decode(
         return [finding("LF408", "%s was still running after %.0f s" % (label, result.seconds))]
     if result.exit_code == 0:
         return []
+    from ..findings.crashlog.decode import causes
+    from ..findings.crashlog.text import LogText
+
     found = [cause for cause in causes(LogText(result.stderr)) if cause.severity is Severity.ERROR]
     if found and not (result.signal_name == "SIGKILL" and found[0].code != "LF411"):
         return [
@@ -315,11 +319,17 @@ def _general(result: ChildResult, stage: str) -> str:
         return "LF411"
     if not result.signal_name:
         return code_of_error(stage)
+    from ..findings.crashlog.decode import is_check
+
     return "LF402" if result.signal_name == "SIGABRT" or is_check(result.stderr) else "LF401"
 
 
 def signal_name(code: int) -> str:
     """Return the signal behind an exit code: -11 (subprocess), 139 (a shell between us and the child)."""
+    if code == 0:
+        return ""
+    from ..findings.crashlog.decode import signal_of
+
     if code >= 0 or signal_of(code):  # only those of a crash are certainly no ordinary exit code
         return signal_of(code)
     try:
