@@ -279,8 +279,11 @@ def _seeds(bases: Sequence[Content]) -> dict[int, int]:
 
 def _same_after(a: Content, i: int, b: Content, j: int) -> int:
     """Return how many bytes from offset `i` of `a` and `j` of `b` on are the same."""
-    most, done, step = min(len(a) - i, len(b) - j), 0, 64
+    most, done, step, read = min(len(a) - i, len(b) - j), 0, 64, _MAPPED
     while done < most and step:
+        if done > read:
+            _give_back((a, b))
+            read = done + _MAPPED
         size = min(step, most - done)
         if a[i + done : i + done + size] == b[j + done : j + done + size]:
             done += size
