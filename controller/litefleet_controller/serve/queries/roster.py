@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -64,8 +65,7 @@ def _has(device: Device, words: Sequence[str]) -> bool:
 
 def pairs_table(connection: sa.Connection, pairs: Iterable[tuple[str, str]], drift: LatestDrift) -> sa.Subquery:
     """Return a table of these pairs: `device`, `model`, `place` (their order), `drifted` (1 where the reconcile found drift)."""
-    found = drift.codes
-    text = json.dumps([(device, model, 1 if found.get((device, model)) else 0) for device, model in pairs])
+    text = _text(tuple(pairs), frozenset(pair for pair, codes in drift.codes.items() if codes))
     if connection.dialect.name == "sqlite":
         value = sa.func.json_each(text).table_valued("key", "value")
         columns: list[Any] = [sa.func.json_extract(value.c.value, f"$[{place}]") for place in range(3)]
@@ -78,3 +78,9 @@ def pairs_table(connection: sa.Connection, pairs: Iterable[tuple[str, str]], dri
         place = value.c.place
     named = [column.label(name) for column, name in zip(columns, ("device", "model", "drifted"), strict=True)]
     return sa.select(*named, place.label("place")).subquery("pairs")
+
+
+@lru_cache(maxsize=8)
+def _text(pairs: tuple[tuple[str, str], ...], drifted: frozenset[tuple[str, str]]) -> str:
+    """Return the pairs as JSON; those of a large fleet are the same from one page to the next."""
+    return json.dumps([(device, model, int((device, model) in drifted)) for device, model in pairs])
