@@ -53,8 +53,11 @@ def choose(lang: str | None) -> None:
 
 def current_lang() -> Lang:
     """Return the language of messages: `speaking`'s, else `choose`'s, else LITEFLEET_LANG's, else the locale's."""
+    chosen = _SPOKEN.get() or _Chosen.lang
+    if chosen is not None:
+        return chosen
     asked = os.environ.get("LITEFLEET_LANG", "")
-    return _SPOKEN.get() or _Chosen.lang or (Lang(asked) if asked in list(Lang) else lang_of())
+    return Lang(asked) if asked in list(Lang) else lang_of()
 
 
 def in_lang(english: str, chinese: str) -> str:

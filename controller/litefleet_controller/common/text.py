@@ -47,6 +47,8 @@ def sanitize(text: object, limit: int = 300) -> str:
     Of more than `limit` characters, it is the beginning, up to the end of a sentence or word, and how many were left out.
     """
     raw = text if isinstance(text, str) else str(json_ready(text))
+    if len(raw) <= limit and raw.isascii() and raw.isprintable():
+        return raw  # nearly all of them
     kept = whole_part(raw[: limit + 1], limit)
     shown = "".join(map(_visible, " ".join(kept.replace("\t", " ").splitlines())))
     return shown if len(raw) <= limit else f"{shown}… ({len(raw) - len(kept)} more characters)"

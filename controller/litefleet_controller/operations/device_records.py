@@ -24,7 +24,7 @@ from ..project.project import Project, open_project, open_state
 from ..project.run_fleet import read_report, reports_folder
 from ..rollout import DeviceState
 from ..state import AuditEntry, FleetLock, HistoryEntry, KnownDevice, State, this_process
-from ..state.device_views import LastRow, RolloutMove
+from ..state.device_views import LastRow, RolloutMove, all_running
 
 if TYPE_CHECKING:
     from ..devices.transport.hostkeys import HostKeys
@@ -195,11 +195,13 @@ def _records(
     wanted: Sequence[tuple[str, str, Device | None]],
     drifted: LatestDrift,
 ) -> tuple[DeviceRecord, ...]:
-    known, confirmed, rows = state.known(), state.confirmed(), state.last_rows(fleet)
+    known, rows = state.known(), state.last_rows(fleet)
+    with state.reading() as connection:
+        running = all_running(connection)
     services, versions = state.services(), state.versions()
     found = []
     for name, model, device in wanted:
-        runs, last, seen = confirmed.get((name, model)), rows.get((name, model)), known.get(name)
+        runs, last, seen = running.get((name, model)), rows.get((name, model)), known.get(name)
         service = services.get(name)
         drift = drifted.of(name, model, runs.at if runs else 0.0)
         if runs and seen and runs.fingerprint and seen.fingerprint and runs.fingerprint != seen.fingerprint:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from litefleet_agent.findings import CATALOGUE
 
 from ..catalogue.articles import advice
-from ..catalogue.language import in_lang
+from ..catalogue.language import current_lang, in_lang, speaking
 from ..catalogue.translate import translated_cell, translated_sentence
 from ..common.checked import mapping_or_empty, sequence_or_empty
 from ..common.text import LINE_LIMIT, sanitize
@@ -49,29 +49,26 @@ def devices_text(records: Sequence[DeviceRecord], now: float, width: int = 100, 
         return page.text
     several = len({record.model for record in records}) > 1
     head = ("device", *(["model"] if several else []), "runs", "since", "part", "state", "drift", "last contact")
-    rows: list[list[Cell]] = []
-    for r in records:
-        state = r.state or "no rollout yet"
-        said = translated_cell(sanitize(state, 20))
-        rows.append(
-            [
-                sanitize(r.device, 80),
-                *([sanitize(r.model, 60)] if several else []),
-                sanitize(release_name(r.release, r.version), 120),
-                human_moment(r.since)[:10],
-                sanitize(r.part or r.arch or "–", 40),
-                (
-                    " ".join((said, *(sanitize(c, 10) for c in r.codes[:2]))),
-                    _STATES.get(state, ""),
-                ),
-                ", ".join(sanitize(d, 20) for d in r.drift) or "–",
-                f"{human_span(now - r.seen_at)} ago" if r.seen_at else "never",
-            ]
-        )
-    page.table(head, rows, left=head)
+    with speaking(current_lang()):  # each cell asks for it, and the environment takes long to ask
+        page.table(head, [_device_row(r, now, several) for r in records], left=head)
     page.line()
     page.line(_counts(records))
     return page.text
+
+
+def _device_row(r: DeviceRecord, now: float, several: bool) -> list[Cell]:
+    state = r.state or "no rollout yet"
+    said = translated_cell(sanitize(state, 20))
+    return [
+        sanitize(r.device, 80),
+        *([sanitize(r.model, 60)] if several else []),
+        sanitize(release_name(r.release, r.version), 120),
+        human_moment(r.since)[:10],
+        sanitize(r.part or r.arch or "–", 40),
+        (" ".join((said, *(sanitize(c, 10) for c in r.codes[:2]))), _STATES.get(state, "")),
+        ", ".join(sanitize(d, 20) for d in r.drift) or "–",
+        f"{human_span(now - r.seen_at)} ago" if r.seen_at else "never",
+    ]
 
 
 def _counts(records: Sequence[DeviceRecord]) -> str:

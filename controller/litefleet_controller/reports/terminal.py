@@ -156,21 +156,26 @@ class Page:
         Where the columns do not fit side by side without breaking words, each row becomes a block of named values.
         """
         with speaking(current_lang()):  # each cell asks for it, and the environment takes long to ask
-            cells = [[_cell(cell, number == 0) for number, cell in enumerate(row)] for row in rows]
+            texts = [[_cell_text(cell, number == 0) for number, cell in enumerate(row)] for row in rows]
         left, head = [translated_cell(name) for name in left], [translated_cell(name) for name in head]
-        widths = _widths(head, cells, left, self.width)
+        widths = _widths(head, texts, left, self.width)
         if widths is None:
-            self._blocks(head, cells)
+            self._blocks(head, [self._cells(row) for row in texts])
             return
         columns = [_Column(name, width, name in left) for name, width in zip(head, widths, strict=True)]
-        self._console.print(_rich_table(columns, cells[:1], True))
+        self._console.print(_rich_table(columns, [self._cells(row) for row in texts[:1]], True))
         # The library takes 2 ms for a row, and a fleet has 10,000: it gets those with a word that must be broken.
-        for fits, group in groupby(cells[1:], lambda row: _fits(columns, row)):
-            if fits:
-                lines = Text("\n").join(line for row in group for line in _row_lines(columns, row, self._color))
+        for fits, group in groupby(texts[1:], lambda row: _fits(columns, row)):
+            if not fits:
+                self._console.print(_rich_table(columns, list(map(self._cells, group)), False))
+            elif self._color:
+                lines = Text("\n").join(line for row in group for line in _row_lines(columns, self._cells(row)))
                 self._console.print(lines, no_wrap=True, overflow="ignore", crop=False)
             else:
-                self._console.print(_rich_table(columns, list(group), False))
+                self._out.writelines(f"{line}\n" for row in group for line in _plain_lines(columns, row))
+
+    def _cells(self, row: Sequence[_CellText]) -> list[Text]:
+        return [_marked(written, style) for _, written, style in row]
 
     def _blocks(self, head: Sequence[str], rows: Sequence[Sequence[Text]]) -> None:
         """Print each row as its first cell and, indented, a line for each other cell that says something."""
@@ -233,25 +238,22 @@ def _rich_table(columns: Sequence[_Column], rows: Sequence[Sequence[Text]], with
     return table
 
 
-def _fits(columns: Sequence[_Column], row: Sequence[Text]) -> bool:
+def _fits(columns: Sequence[_Column], row: Sequence[_CellText]) -> bool:
     """Whether a row needs no word broken."""
     return all(
-        cell_len(cell.plain) <= width or all(cell_len(word) <= width for word in cell.plain.split())
-        for cell, (_, width, _) in zip(row, columns, strict=True)
+        _length(plain) <= width or all(_length(word) <= width for word in plain.split())
+        for (plain, _, _), (_, width, _) in zip(row, columns, strict=True)
     )
 
 
-def _row_lines(columns: Sequence[_Column], row: Sequence[Text], styled: bool) -> list[Text]:
-    """Return a row that fits as `_rich_table` shows it, with the cells' styles only if `styled`: they take most of the time."""
+def _row_lines(columns: Sequence[_Column], row: Sequence[Text]) -> list[Text]:
+    """Return a row that fits as `_rich_table` shows it."""
     wrapped = [
         _lines(cell, width) if "\n" in cell.plain or cell_len(cell.plain) > width else [cell]
         for cell, (_, width, _) in zip(row, columns, strict=True)
     ]
     lines = []
     for parts in zip_longest(*wrapped, fillvalue=Text()):
-        if not styled:
-            lines.append(Text((" " * _GAP).join(map(_padded, parts, columns))))
-            continue
         line = Text()
         for index, (part, (_, width, left)) in enumerate(zip(parts, columns, strict=True)):
             room = " " * (width - cell_len(part.plain))
@@ -263,9 +265,23 @@ def _row_lines(columns: Sequence[_Column], row: Sequence[Text], styled: bool) ->
     return lines
 
 
-def _padded(cell: Text, column: _Column) -> str:
-    room = " " * (column.width - cell_len(cell.plain))
-    return cell.plain + room if column.left else room + cell.plain
+def _plain_lines(columns: Sequence[_Column], row: Sequence[_CellText]) -> list[str]:
+    """Return the same without styles, which take most of the time."""
+    wrapped = [
+        [line.plain for line in _lines(Text(plain), width)] if "\n" in plain or _length(plain) > width else [plain]
+        for (plain, _, _), (_, width, _) in zip(row, columns, strict=True)
+    ]
+    return [(" " * _GAP).join(map(_padded, parts, columns)) for parts in zip_longest(*wrapped, fillvalue="")]
+
+
+def _padded(plain: str, column: _Column) -> str:
+    room = " " * (column.width - _length(plain))
+    return plain + room if column.left else room + plain
+
+
+def _length(text: str) -> int:
+    """Return the columns that a text takes."""
+    return len(text) if text.isascii() and text.isprintable() else cell_len(text)
 
 
 def _broken(text: Text, width: int) -> Text:
@@ -294,10 +310,20 @@ def _lines(text: Text, width: int) -> list[Text]:
     return lines
 
 
-def _cell(cell: Cell, is_name: bool) -> Text:
+class _CellText(NamedTuple):
+    """A table's cell: what is shown, and how it is written with backquotes."""
+
+    plain: str
+    written: str
+    style: str
+
+
+def _cell_text(cell: Cell, is_name: bool) -> _CellText:
     """Return a table's cell; what prose sets in backquotes is bold instead, as a table is no place for markup."""
     text, style = cell if isinstance(cell, tuple) else (cell, "")
-    return _marked(text.strip() if is_name else commands_as_typed(translated_cell(text.strip())), style)
+    written = text.strip() if is_name else commands_as_typed(translated_cell(text.strip()))
+    simple = written.isascii() and written.isprintable() and "`" not in written
+    return _CellText(written if simple else _marked(written, style).plain, written, style)
 
 
 def _marked(text: str, style: str) -> Text:
@@ -313,13 +339,15 @@ def _unbroken(text: str) -> list[str]:
     return text.split() if by_word else [piece.strip() for piece in pieces(text)]
 
 
-def _widths(head: Sequence[str], rows: Sequence[Sequence[Text]], left: Sequence[str], width: int) -> list[int] | None:
+def _widths(
+    head: Sequence[str], rows: Sequence[Sequence[_CellText]], left: Sequence[str], width: int
+) -> list[int] | None:
     """Return each column's width so that all fit into `width` and no word breaks; None where that cannot be."""
     natural, least = [], []
     for index, name in enumerate(head):
-        texts = [name, *(row[index].plain for row in rows)]
-        natural.append(max(cell_len(text) for text in texts))
-        words = max(min(cell_len(word), _LONGEST_WORD) for text in texts for word in _unbroken(text) or [""])
+        texts = {name, *(row[index].plain for row in rows)}
+        natural.append(max(map(_length, texts)))
+        words = max(min(_length(word), _LONGEST_WORD) for text in texts for word in _unbroken(text) or [""])
         least.append(max(words, cell_len(name)) if name in left else natural[-1])
     free = width - _GAP * (len(head) - 1) - sum(least)
     if free < 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -21,6 +21,14 @@ class LastRow:
     kind: str
     created_at: float
     row: DeviceRow
+
+
+class Running(NamedTuple):
+    """What a device was last confirmed to run, and when."""
+
+    release: str
+    at: float
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,13 @@ def last_rows(connection: sa.Connection, fleet: str) -> dict[tuple[str, str], La
 
 def _last(stored: Any) -> LastRow:
     return LastRow(stored.rollout, stored.kind, stored.created_at, row_from(stored))
+
+
+def all_running(connection: sa.Connection) -> dict[tuple[str, str], Running]:
+    """Return what every device was last confirmed to run, by (device, model); its measurements are not read."""
+    c = confirmed.c
+    chosen = sa.select(c.device, c.model, c.release, c.at, c.fingerprint)
+    return {(device, model): Running(*running) for device, model, *running in connection.execute(chosen)}
 
 
 def moves_of(connection: sa.Connection, fleet: str, device: str, limit: int) -> tuple[RolloutMove, ...]:
