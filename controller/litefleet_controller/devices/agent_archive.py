@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import stat
 import zipfile
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import litefleet_agent
+from litefleet_agent.releases.atomic import write_atomic
+
+from ..common.files import foreign_writers, make_private_folder
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+_KEPT = 4  # archives in a folder: of the versions used last
 # The archive is run by a link that another one may take over while this one is still being imported from.
 _MAIN = b"""import os
 import sys
@@ -33,24 +41,66 @@ class AgentArchive:
 
 def build_pyz(package: Path) -> bytes:
     """Return the zipapp of the agent package in the folder `package`: sorted names, fixed dates, sources only."""
+    return _zipped(_sources(package))
+
+
+def _sources(package: Path) -> list[tuple[str, bytes]]:
+    """Return (name, content) of the zipapp's files."""
+    modules = [(p.relative_to(package.parent).as_posix(), p.read_bytes()) for p in sorted(package.rglob("*.py"))]
+    return [("__main__.py", _MAIN), *modules]
+
+
+def _zipped(sources: Sequence[tuple[str, bytes]]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        _add(archive, "__main__.py", _MAIN)
-        for source in sorted(package.rglob("*.py")):
-            _add(archive, source.relative_to(package.parent).as_posix(), source.read_bytes())
+        for name, data in sources:
+            info = zipfile.ZipInfo(name, _EPOCH)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            info.external_attr = 0o644 << 16
+            info.create_system = 3
+            archive.writestr(info, data)
     return b"#!/usr/bin/env python3\n" + buffer.getvalue()
 
 
-def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
-    info = zipfile.ZipInfo(name, _EPOCH)
-    info.compress_type = zipfile.ZIP_DEFLATED
-    info.external_attr = 0o644 << 16
-    info.create_system = 3
-    archive.writestr(info, data)
-
-
 @cache
-def agent_archive() -> AgentArchive:
-    """Return the archive of the agent that this controller was installed with."""
-    data = build_pyz(Path(litefleet_agent.__file__).parent)
+def agent_archive(kept: Path | None = None) -> AgentArchive:
+    """Return the archive of the agent that this controller was installed with.
+
+    `kept` is a folder of this user's that keeps it for the next process: compressing takes 30 ms.  Without it, or where it cannot
+    be used, the archive is made anew.
+    """
+    sources = _sources(Path(litefleet_agent.__file__).parent)
+    data = _zipped(sources) if kept is None else _from_folder(kept, sources)
     return AgentArchive(data, hashlib.sha256(data).hexdigest())
+
+
+def _from_folder(folder: Path, sources: Sequence[tuple[str, bytes]]) -> bytes:
+    """Return the archive from a folder, or make it and leave it there for the next process."""
+    digest = hashlib.sha256(zlib.ZLIB_RUNTIME_VERSION.encode())  # the same sources become other bytes with another zlib
+    for name, data in sources:
+        digest.update(b"%s %d " % (name.encode(), len(data)))
+        digest.update(data)
+    path = folder / f"agent-{digest.hexdigest()}.pyz"
+    try:
+        make_private_folder(folder)
+        if not foreign_writers(folder) and (found := _intact(path)):
+            return found
+        made = _zipped(sources)
+        write_atomic(str(path), [hashlib.sha256(made).digest(), made], mode=0o600)
+        for old in sorted(folder.glob("agent-*.pyz"), key=lambda one: one.stat().st_mtime)[:-_KEPT]:
+            old.unlink(missing_ok=True)
+    except OSError:
+        return _zipped(sources)
+    return made
+
+
+def _intact(path: Path) -> bytes:
+    """Return what a file of the folder holds, empty where it is missing, damaged, or not this user's alone."""
+    try:
+        with path.open("rb") as file:
+            about, stored = os.fstat(file.fileno()), file.read()
+    except FileNotFoundError:
+        return b""
+    ours = about.st_uid == os.geteuid() and not stat.S_IMODE(about.st_mode) & 0o022
+    digest, data = stored[:32], stored[32:]
+    return data if ours and hashlib.sha256(data).digest() == digest else b""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import prod
 
-import numpy as np
 from litefleet_agent.errors import AgentError
 from litefleet_agent.findings import Finding, finding, finding_of_error
 from litefleet_agent.formats.checked import shortened
@@ -14,6 +13,7 @@ from litefleet_agent.protocol import ProtocolError
 
 from ..build.golden.files import Array
 from ..common.checked import number_or
+from ..common.lazy import numpy as np
 from .report import CaseAnswer
 
 _MOST_OUTPUTS = 64

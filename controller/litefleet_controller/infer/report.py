@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 from litefleet_agent.findings import Verdict, finding
 from litefleet_agent.formats.npz import Lod
 
 from ..build.golden.files import Array, canonical_npz, lod_arrays
 from ..common.errors import LitefleetError, UsageError
 from ..common.files import write_atomically
+from ..common.lazy import numpy as np
 from ..devices.outcome import DeviceOutcome
 from .compare import Difference
 

@@ -62,7 +62,8 @@ class Project:
         for sentence in skipped_lines(transport.host_keys):
             progress.message(sentence)
         pythons = PythonBundles(self.config.python, default_cache(), progress.message)
-        return SessionFactory(transport, agent_archive(), progress.device_step, limit_s, keep_agent, pythons)
+        archive = agent_archive(default_cache() / "agent")
+        return SessionFactory(transport, archive, progress.device_step, limit_s, keep_agent, pythons)
 
     def transport(self) -> SshTransport:
         """Return the transport to the project's devices."""

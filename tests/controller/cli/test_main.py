@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from litefleet_controller.cli.main import main
 
 ROOT = Path(__file__).parents[3]
 COMMANDS = ("bench", "inspect", "probe", "rollout", "verify", "convert", "infer", "report", "explain", "demo")
@@ -308,3 +310,38 @@ def test_an_internal_error_with_json_is_one_document_before_the_traceback(projec
     assert done.returncode == 1
     assert json.loads(done.stdout)["error"]["message"] == "internal error: KeyError: 'key'"
     assert "Traceback" in done.stderr
+
+
+COLLECTED = """
+import gc, weakref
+from litefleet_controller.cli import main
+from litefleet_controller.cli.main import collect_rarely
+
+class Node:
+    pass
+
+def cyclic():
+    node = Node()
+    node.itself = node
+    return weakref.ref(node)
+
+before = gc.get_freeze_count()
+collect_rarely()
+first, passes = cyclic(), gc.get_stats()[0]["collections"]
+kept = [[] for _ in range(40_000)]  # rows of a fleet: the default would have looked at them fifty times
+rarely = gc.get_stats()[0]["collections"] - passes
+kept += [[] for _ in range(20_000)]
+print(before, gc.get_freeze_count() > 10_000, rarely, first() is None, gc.isenabled())
+"""
+
+
+def test_a_program_of_its_own_looks_for_garbage_rarely_and_finds_it() -> None:
+    done = subprocess.run([sys.executable, "-c", COLLECTED], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "True", "0", "True", "True"]
+
+
+def test_a_part_of_another_program_leaves_its_collector_as_it_is() -> None:
+    before = gc.get_threshold(), gc.get_freeze_count()
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert (gc.get_threshold(), gc.get_freeze_count()) == before

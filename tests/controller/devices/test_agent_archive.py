@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import os
 import shutil
@@ -67,3 +68,30 @@ def test_it_tells_facts_on_a_bare_python(version: str, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["machine"] == os.uname().machine
     assert subprocess.run([python, "-I", archive], capture_output=True, check=False).returncode == 2
+
+
+def test_it_is_kept_for_the_next_process_unless_others_could_have_changed_it(tmp_path: Path) -> None:
+    folder = tmp_path / "agent"
+    made = agent_archive.__wrapped__(folder)
+    assert made == agent_archive()
+    (kept,) = folder.iterdir()
+    assert (folder.stat().st_mode & 0o777, kept.stat().st_mode & 0o777) == (0o700, 0o600)
+    whole = kept.read_bytes()
+    for damaged in (b"", whole[:-1], whole[:40] + b"?" + whole[41:]):
+        kept.write_bytes(damaged)
+        assert agent_archive.__wrapped__(folder) == made
+        assert kept.read_bytes() == whole, "what is damaged is made again"
+    other = b"another agent"
+    kept.write_bytes(hashlib.sha256(other).digest() + other)
+    assert agent_archive.__wrapped__(folder).data == other, "it is read, not made"
+    for path in (kept, folder):
+        path.chmod(0o777)
+        assert agent_archive.__wrapped__(folder) == made
+        path.chmod(0o700)
+        if path is kept:
+            kept.write_bytes(hashlib.sha256(other).digest() + other)
+
+
+def test_a_folder_that_cannot_be_used_costs_time_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert agent_archive.__wrapped__(tmp_path / "file" / "agent") == agent_archive()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -110,6 +111,13 @@ class Params:
         with self._readable():
             return sum(path.stat().st_size for path in self.paths)
 
+    @property
+    def stamp(self) -> tuple[object, ...]:
+        """What changes when a file is written or replaced.  Raises: FindingError LF201 for one that cannot be read."""
+        with self._readable():
+            found = [path.stat() for path in self.paths]
+        return tuple((one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for one in found)
+
     def pieces(self, sha256: str) -> Iterator[bytes]:
         """Yield the parameters in pieces.  Raises: FindingError LF201 when their SHA-256 turns out to be another."""
         with self.reader() as reader:
@@ -127,7 +135,7 @@ class SavedTensor(NamedTuple):
     dims: tuple[int, ...]
     start: int  # offset of its items
     size: int  # bytes of its items
-    largest: float  # finite magnitude; 0.0 where it holds no 32-bit floats, or was not asked for
+    largest: float  # finite magnitude from 2**15 on; 0.0 where it holds no 32-bit floats so large, or was not asked for
     halves: bool = False  # it holds 32-bit floats, all of them fp16 numbers; False where that was not asked for
 
 
@@ -163,9 +171,15 @@ def _are_halves(piece: bytes) -> bool:
     return bool(np.array_equal(np.where(np.isfinite(rounded), rounded, items), items))
 
 
+# The last byte of a little-endian float32 has its sign and seven bits of the exponent: none of these, and it is below 2**15.
+_LARGE = re.compile(rb"[\x47-\x7f\xc7-\xff]")
+
+
 def _largest(pieces: Iterator[bytes]) -> float:
-    low = high = np.float32(math.nan)
+    low = high = math.nan
     for piece in pieces:
+        if _LARGE.search(piece[3::4]) is None:
+            continue  # nearly always, and then a plan needs no numpy
         values = np.frombuffer(piece, "<f4")
         # Two reductions instead of abs(), which would copy the weights; NaN and Inf are ignored.
         low, high = np.fmin(low, np.fmin.reduce(values)), np.fmax(high, np.fmax.reduce(values))

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from litefleet_agent.findings import Certainty, Finding, finding
@@ -240,9 +241,17 @@ def load_source(path: Path, params: Path | None = None) -> Source:
     """
     files = find_source(path) if params is None else SourceFiles(path, params)
     program, weights = read_files(files)
+    return Source(program, weights, _facts(program, weights, weights.stamp), name=_name_of(path))
+
+
+@lru_cache(maxsize=8)
+def _facts(program: bytes, weights: Params, stamp: tuple[object, ...]) -> SourceFacts:
+    """Return a model's description; a run asks for it when it checks its files, and when it builds releases.
+
+    `stamp` changes with the parameters' files.  They are hashed again when they are used, so this decides nothing alone.
+    """
     with weights.reader() as reader:
-        facts = check_source(program, reader)
-    return Source(program, weights, facts, name=_name_of(path))
+        return check_source(program, reader)
 
 
 def _name_of(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import struct
 import subprocess
 import time
@@ -410,3 +411,14 @@ def test_a_pair_can_be_named_file_by_file(models: dict[str, Path]) -> None:
     assert named.sha256 == load_source(folder).sha256
     with pytest.raises(FindingError, match="cannot be read: No such file"):
         load_source(folder / "inference.pdmodel", folder / "gone.pdiparams")
+
+
+def test_a_model_that_has_not_changed_is_read_once(tmp_path: Path, models: dict[str, Path]) -> None:
+    folder = tmp_path / "cls"
+    shutil.copytree(models["cls"], folder)
+    first = load_source(folder)
+    assert load_source(folder).facts is first.facts
+    weights = next(folder.glob("*.pdiparams"))
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(FindingError, match="not whole"):
+        load_source(folder)
