@@ -48,17 +48,17 @@ bench-docs: $(VENV)/.done
 bench-against: $(VENV)/.done system-ssh
 	$(BIN)/python -m bench.against $(COMMIT) --devices 4 --rounds 2
 
-# The wheel in dist/, its list of parts (CycloneDX) beside it, and the manual page in both languages.
+# The wheel in dist/, and its list of parts (CycloneDX) beside it.
 wheel: $(VENV)/.done
 	rm -rf dist && $(BIN)/uv build -q --wheel --no-create-gitignore -o dist .
 
 sbom: wheel
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/sbom.sh dist/litefleet.cdx.json dist/litefleet-*.whl
 
+# What the wheel installs below share/man; run it when a command, an option or its help changes.
 man: $(VENV)/.done
-	mkdir -p dist/man/man1 dist/man/zh_CN/man1
-	$(BIN)/litefleet --lang en docs --man > dist/man/man1/litefleet.1
-	$(BIN)/litefleet --lang zh docs --man > dist/man/zh_CN/man1/litefleet.1
+	$(BIN)/litefleet --lang en docs --man > integrations/man/man1/litefleet.1
+	$(BIN)/litefleet --lang zh docs --man > integrations/man/zh_CN/man1/litefleet.1
 
 schema: $(VENV)/.done
 	$(BIN)/python -m litefleet_inventory.schema

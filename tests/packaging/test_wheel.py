@@ -85,6 +85,14 @@ def test_what_an_operator_needs_is_in_the_wheel(wheel: Path, installed: Path, tm
     units = zipfile.ZipFile(wheel).namelist()
     assert [name for name in units if name.startswith("litefleet_controller/provision/units/") and ".service" in name]
     assert any(name.endswith("dist-info/licenses/LICENSE") for name in units)
+    data = f"{wheel.name.rpartition('-py3')[0]}.data/data/share/man"
+    assert {f"{data}/man1/litefleet.1", f"{data}/zh_CN/man1/litefleet.1"} <= set(units)
+    templates = (
+        "serve/pages/templates/base.html.j2",
+        "notify/templates/notice.zh.txt",
+        "reports/templates/report.html.j2",
+    )
+    assert {"litefleet_inventory/schema.json", *(f"litefleet_controller/{name}" for name in templates)} <= set(units)
 
 
 @pytest.mark.long

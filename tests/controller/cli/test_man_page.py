@@ -47,6 +47,15 @@ def test_it_has_every_command_and_lints(lang: str, tmp_path: Path) -> None:
         lacking("neither man with groff nor mandoc is on this machine")
 
 
+@pytest.mark.parametrize(("lang", "folder"), [("en", "man1"), ("zh", "zh_CN/man1")])
+def test_the_page_that_the_wheel_installs_is_this_one(lang: str, folder: str) -> None:
+    choose(lang)
+    kept = Path(__file__).parents[3] / "integrations" / "man" / folder / "litefleet.1"
+    assert kept.read_text(encoding="utf-8") == f"{man_page().rstrip()}\n", (
+        "a command or its help changed: run `make man`"
+    )
+
+
 def test_no_text_is_a_request_of_roff() -> None:
     assert roff(".SH x") == "\\&.SH x"
     assert roff("'a' `b` \\n --c") == "\\(aqa\\(aq \\(gab\\(ga \\en \\-\\-c"
