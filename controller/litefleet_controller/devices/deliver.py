@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,11 @@ class Release:
         except ValueError:  # of a newer litefleet
             return "settings that this litefleet does not know"
 
+    @cached_property
+    def sizes(self) -> Mapping[str, int]:
+        """The bytes of its blobs by SHA-256, looked up once for all devices."""
+        return {sha: path.stat().st_size for sha, path in self.blobs.items()}
+
     @property
     def files(self) -> Mapping[str, Path]:
         """All its files by SHA-256, the runtime's included."""
@@ -81,7 +87,7 @@ def is_special(device: Device) -> bool:
 def pushes(hello: Mapping[str, object], built: Release) -> list[Request]:
     """Return the requests that send what the device lacks, and only that."""
     present = mapping_or_empty(hello.get("blobs"))
-    missing = {sha: path for sha, path in built.blobs.items() if present.get(sha) != path.stat().st_size}
+    missing = {sha: path for sha, path in built.blobs.items() if present.get(sha) != built.sizes[sha]}
     requests = []
     unpacked = built.runtime_key in sequence_or_empty(hello.get("runtimes"))
     if built.runtime_blob is not None and not unpacked:

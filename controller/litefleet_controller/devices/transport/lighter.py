@@ -42,6 +42,31 @@ def without_packet_log(sender: Any) -> None:
         sender.log_sent_packet = sender.log_received_packet = _nothing
 
 
+def with_one_keepalive_timer(connection: Any) -> None:
+    """Look at the end of the keepalive's interval whether something has come meanwhile.
+
+    asyncssh cancels the timer and sets another one whenever anything comes.
+    """
+    missed = getattr(connection, "_keepalive_timer_callback", None)
+    interval, loop = getattr(connection, "_keepalive_interval", 0), getattr(connection, "_loop", None)
+    if missed is None or loop is None or not interval or not hasattr(connection, "_reset_keepalive_timer"):
+        return
+    heard = loop.time()
+
+    def hear() -> None:
+        nonlocal heard
+        heard = loop.time()
+
+    def look() -> None:
+        left = heard + interval - loop.time()
+        if left > 0:
+            connection._keepalive_timer = loop.call_later(left, look)
+        else:
+            missed()
+
+    connection._reset_keepalive_timer, connection._keepalive_timer_callback = hear, look
+
+
 def with_signature_at_once(connection: Any) -> None:
     """Log in by signing at once: two round trips less than to ask which methods there are, and then whether the key is known.
 

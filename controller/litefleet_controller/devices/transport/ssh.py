@@ -18,7 +18,13 @@ from .base import CIPHERS, KEX, LEGACY_CIPHERS, LEGACY_KEX, Channel, TransportEr
 from .failures import connection_failure, look_again, why
 from .hostkeys import HostTrust, TrustDecision
 from .identities import Identities
-from .lighter import with_login_before_accept, with_signature_at_once, without_ignored_packets, without_packet_log
+from .lighter import (
+    with_login_before_accept,
+    with_one_keepalive_timer,
+    with_signature_at_once,
+    without_ignored_packets,
+    without_packet_log,
+)
 from .ssh_config import Proxy, proxy_of
 from .window import SendWindow, round_trip_s
 
@@ -52,6 +58,7 @@ class _Client(asyncssh.SSHClient):
 
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
         without_packet_log(conn)
+        with_one_keepalive_timer(conn)
         if not self._legacy:  # else it may use CBC
             without_ignored_packets(conn)
         if self._named:  # else the device may admit without a key

@@ -11,6 +11,7 @@ import asyncssh
 import pytest
 from litefleet_controller.devices.transport.lighter import (
     with_login_before_accept,
+    with_one_keepalive_timer,
     with_signature_at_once,
     without_ignored_packets,
     without_packet_log,
@@ -160,3 +161,54 @@ def test_a_login_does_not_wait_for_the_service() -> None:
     assert asyncio.run(login_order(light=False, count=1)) == ["service", "accepted", "login"]
     assert asyncio.run(login_order(light=True, count=1)) == ["service", "login", "accepted"]
     assert asyncio.run(login_order(light=True, count=3)) == ["service", "login", "accepted", "login", "login"]
+
+
+async def keepalive_timers(light: bool) -> tuple[int, str]:
+    """Return how many keepalive timers a connection had while 20 answers came, and what it said once no more came."""
+    lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+
+    class Client(asyncssh.SSHClient):
+        def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
+            if light:
+                with_one_keepalive_timer(conn)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            lost.set_result(exc)
+
+    class Silent(Server):
+        def connection_made(self, conn: Any) -> None:
+            super().connection_made(conn)
+            servers.append(conn)
+
+    servers: list[Any] = []
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    server = await asyncssh.listen("127.0.0.1", 0, server_factory=Silent, server_host_keys=[key])
+    async with server:
+        opened, _ = await asyncssh.create_connection(
+            Client,
+            "127.0.0.1",
+            server.get_port(),
+            known_hosts=None,
+            config=None,
+            agent_path=None,
+            client_keys=None,
+            keepalive_interval=0.3,
+            keepalive_count_max=1,
+        )
+        connection: Any = opened
+        timers = {id(connection._keepalive_timer): connection._keepalive_timer}
+        for _ in range(20):
+            await connection._make_global_request(b"nothing@example.org")
+            timers[id(connection._keepalive_timer)] = connection._keepalive_timer
+        servers[0]._transport.pause_reading()
+        reason = await asyncio.wait_for(lost, 30)
+        servers[0].abort()
+    return len(timers), str(reason)
+
+
+def test_a_keepalive_sets_no_timer_for_each_packet_and_still_ends_a_silent_connection() -> None:
+    many, reason = asyncio.run(keepalive_timers(light=False))
+    assert many > 15, "asyncssh sets one timer: `with_one_keepalive_timer` can go"
+    few, same = asyncio.run(keepalive_timers(light=True))
+    assert few < 10
+    assert same == reason == "Server not responding to keepalive"
