@@ -48,7 +48,7 @@ def devices(
     from litefleet_controller.operations.device_records import chosen_records, device_records
 
     before = None if silent_s is None else time.time() - silent_s
-    return chosen_records(device_records(project.options), version, state, drift, before)
+    return chosen_records(device_records(project), version, state, drift, before)
 
 
 def device(project: Project, name: str, last: int = 40) -> DeviceStory:

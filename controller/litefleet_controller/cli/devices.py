@@ -49,6 +49,7 @@ def devices(
 ) -> None:
     """Show what runs on each device, since when, its verdict, drift and last contact. No device is contacted."""
     from ..operations.device_records import chosen_records, device_logins, device_records
+    from ..project.project import open_project
     from ..reports.device_text import devices_csv, devices_text
 
     if as_json and as_csv:
@@ -57,7 +58,7 @@ def devices(
         raise UsageError("--login belongs to --json. Add --json.")
     now = time.time()
     before = now - seconds_of("--silent", silent) if silent else None
-    found = chosen_records(device_records(options), version, state, drift, before)
+    found = chosen_records(device_records(open_project(options)), version, state, drift, before)
     if as_json:
         logins = device_logins(options) if login else {}
         listed = [r.to_dict() | ({"login": logins[r.device]} if login else {}) for r in found]

@@ -98,9 +98,8 @@ class DeviceStory:
         }
 
 
-def device_records(options: Options) -> tuple[DeviceRecord, ...]:
+def device_records(project: Project) -> tuple[DeviceRecord, ...]:
     """Return a record for each model on each selected device, in the inventory's order."""
-    project = open_project(options)
     pairs = [(device, model) for device in project.devices for model in project.models_of(device)]
     with closing(open_state(project.config)) as state:
         drifted = latest_drift(project.config)
