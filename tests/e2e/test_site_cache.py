@@ -15,10 +15,13 @@ from litefleet_controller.common.errors import ConfigError
 from litefleet_controller.demo import EmbeddedFleet
 from litefleet_controller.devices.agent_archive import agent_archive
 from litefleet_controller.devices.agent_client import Request
+from litefleet_controller.devices.progress import QuietProgress
 from litefleet_controller.devices.site_cache import SiteCache
 from litefleet_controller.devices.transport.hostkeys import HostKeys
 from litefleet_controller.devices.transport.ssh import SshTransport
 from litefleet_controller.devices.visit import DeviceSession, SessionFactory
+from litefleet_controller.operations import plan_rollout
+from litefleet_controller.project import Options
 from litefleet_inventory.model import Device
 
 from tests.e2e.conftest import Project
@@ -40,6 +43,9 @@ async def test_a_rollout_sends_a_file_once_to_a_site(
         inventory = yaml.safe_load((job.folder / "fleet.yaml").read_text())
         job.inventory(yaml.safe_dump({**inventory, "groups": {"hall": {"devices": names}}}))
         job.config(site_cache={"sites": ["hall"]})
+        (hall,) = (await plan_rollout(Options(job.folder / "litefleet.yaml"), lambda total: QuietProgress())).sites
+        assert (hall.kind, hall.name, hall.devices) == ("site", "hall", len(names))
+        assert 400_000 < hall.bytes_to_send < hall.bytes_without / 2
         outcomes = (await job.run()).outcomes
         assert [o.verdict for o in outcomes] == [Verdict.VERIFIED] * len(names), [o.to_dict() for o in outcomes]
         assert all(o.activated for o in outcomes)

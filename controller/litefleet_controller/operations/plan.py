@@ -15,8 +15,10 @@ from litefleet_inventory.model import Device
 from litefleet_inventory.select import select
 
 from ..common.errors import UsageError
+from ..config.bandwidth import SiteCacheConfig
 from ..devices.identity import Identity
 from ..devices.progress import Progress
+from ..devices.site_cache import LEAST_SIZE
 from ..devices.steps import ReleaseProvider
 from ..devices.visit import DeviceSession, SessionFactory
 from ..project import Options
@@ -24,7 +26,7 @@ from ..project.project import Project, open_project, open_state
 from ..project.run_fleet import ProgressFor
 from ..rollout_engine import SystemClock
 from ..rollout_engine.fleet_survey import FleetSurvey, OnDevice, survey_fleet
-from ..rollout_engine.plan import Plan, make_plan
+from ..rollout_engine.plan import Plan, make_plan, site_traffic
 from ..rollout_engine.stored_fleet import StoredFleet, survey_stored
 from ..state.model import KnownDevice
 from .session_source import session_factory_for
@@ -118,7 +120,7 @@ def _wanted(project: Project) -> dict[Device, list[str]]:
 
 
 def _plan_of(project: Project, survey: FleetSurvey, now: float) -> Plan:
-    return make_plan(
+    plan = make_plan(
         survey.drafts,
         project.config.rollout,
         lambda name: _named(project, name),
@@ -126,6 +128,10 @@ def _plan_of(project: Project, survey: FleetSurvey, now: float) -> Plan:
         created_at=datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         models=project.models,
     )
+    if project.config.site_cache == SiteCacheConfig() or project.options.cluster:  # workers share nothing
+        return plan
+    sites = {device.name: project.site_of(device) for device in project.devices}
+    return replace(plan, sites=site_traffic(plan.devices, sites, LEAST_SIZE))
 
 
 def _named(project: Project, name: str) -> frozenset[str]:

@@ -6,6 +6,7 @@ What contacts devices or builds releases is imported when it is asked for: comma
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,12 +84,16 @@ class Project:
         return [group.name for group in self.inventory.groups if group.name in limited and device.name in group.devices]
 
     def site_of(self, device: Device) -> str:
-        """Return the site within which a device shares files with others, "" for none."""
-        shares = self.config.site_cache
-        if device.jump and device.jump in shares.jump_hosts:
+        """Return the site within which a device shares files with others, "jump NAME" or "site GROUP"; "" for none."""
+        if device.jump and device.jump in self.config.site_cache.jump_hosts:
             return f"jump {device.jump}"
-        groups = self.inventory.groups
-        return next((f"site {g.name}" for g in groups if g.name in shares.sites and device.name in g.devices), "")
+        return next((f"site {name}" for name, devices in self._sharing if device.name in devices), "")
+
+    @cached_property
+    def _sharing(self) -> list[tuple[str, frozenset[str]]]:
+        """The groups of `site_cache.sites`, in the inventory's order, with their devices."""
+        shared = self.config.site_cache.sites
+        return [(group.name, frozenset(group.devices)) for group in self.inventory.groups if group.name in shared]
 
     def release_builder(self, progress: Progress) -> ReleaseBuilder:
         """Return the builder of the project's releases; the caller closes it."""

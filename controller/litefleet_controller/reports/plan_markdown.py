@@ -12,7 +12,7 @@ from ..common.text import LINE_LIMIT, sanitize
 from ..rollout_engine.plan import Effect, Plan, PlannedDevice
 from .exports import markdown_cell
 from .grouping import folded
-from .plan_text import WORDS, Group, alike, based_on, gate_lines, limit_lines, side
+from .plan_text import SITE_COLUMNS, WORDS, Group, alike, based_on, gate_lines, limit_lines, side, site_row
 from .terminal import counted, plural
 from .values import human_bytes
 
@@ -29,7 +29,15 @@ _IN_THE_WAY: Mapping[Effect, str] = {
 
 def plan_markdown(plan: Plan) -> str:
     """Return the plan as Markdown of at most 60,000 characters: counts, waves, changes, what is in the way, limits and gates."""
-    lines = [*_head(plan), *_waves(plan), *_changes(plan), *_in_the_way(plan), *_unchanged(plan), *_limits(plan)]
+    lines = [
+        *_head(plan),
+        *_waves(plan),
+        *_sites(plan),
+        *_changes(plan),
+        *_in_the_way(plan),
+        *_unchanged(plan),
+        *_limits(plan),
+    ]
     kept, size = [], 0
     for line in lines:
         size += len(line) + 1
@@ -62,6 +70,22 @@ def _waves(plan: Plan) -> Iterator[str]:
     for index, wave in enumerate(plan.waves):
         sent = human_bytes(sum(p.bytes_to_send for p in plan.in_wave(index)))
         yield f"| {index + 1} | {wave.size:,} | {sent} | {markdown_cell(wave.spec)} |"
+
+
+def _sites(plan: Plan) -> Iterator[str]:
+    if not plan.sites:
+        return
+    yield from _heading("Sites")
+    yield translated("large files travel there once, then from neighbour to neighbour")
+    yield ""
+    yield f"| {' | '.join(map(tr, SITE_COLUMNS))} |"
+    yield "| --- | --- | ---: | ---: | ---: |"
+    for site in plan.sites[:_GROUPS]:
+        name, kind, *figures = site_row(site)
+        yield f"| {markdown_cell(name)} | {tr(kind)} | {' | '.join(figures)} |"
+    if plan.sites[_GROUPS:]:
+        yield ""
+        yield translated(f"and {plural(len(plan.sites) - _GROUPS, 'more site')}")
 
 
 def _changes(plan: Plan) -> Iterator[str]:

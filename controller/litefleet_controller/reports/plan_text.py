@@ -11,7 +11,7 @@ from ..catalogue.translate import translated, translated_sentence
 from ..common.text import LINE_LIMIT, sanitize
 from ..devices.outcome import release_name
 from ..rollout.policy import GateLimit, Policy, Regression, Share
-from ..rollout_engine.plan import Plan, PlannedDevice
+from ..rollout_engine.plan import Plan, PlannedDevice, SiteTraffic
 from .grouping import folded
 from .terminal import Page, counted, finding_labels, plural
 from .values import human_bytes, human_moment, human_span
@@ -107,6 +107,7 @@ _STYLES = {
 WORDS = {**{effect: effect for effect in _STYLES}, "changes": "to change"}
 _OUTPUTS = 20  # outputs shown of one model
 _GROUPS = 60  # groups of like devices shown
+_SITES = 40  # sites shown
 _NAMES = 40  # names or ranges shown of one group
 _REASONS = 10  # different reasons shown for offline devices
 
@@ -141,6 +142,7 @@ def plan_text(plan: Plan, width: int = 100, color: bool = False) -> str:
     _head(page, plan)
     if plan.waves:
         _waves(page, plan)
+    _sites(page, plan)
     _changes(page, plan)
     _unchanged(page, plan)
     _outputs(page, plan)
@@ -194,6 +196,24 @@ def _waves(page: Page, plan: Plan) -> None:
         shown = f"{len(kinds)} of {len(fleet_kinds | kinds)}"
         rows.append((str(index + 1), f"{wave.size:,}", shown, sent, sanitize(wave.spec, 120)))
     page.table(("wave", "devices", "kinds", "to send", "which"), rows, left=("which",))
+
+
+SITE_COLUMNS = ("name", "kind", "devices", "over its line", "without the site cache")
+
+
+def site_row(site: SiteTraffic) -> tuple[str, ...]:
+    """Return what a site's line carries, in the order of `SITE_COLUMNS`, in English."""
+    kind = "jump host" if site.kind == "jump" else "group"
+    sizes = human_bytes(site.bytes_to_send), human_bytes(site.bytes_without)
+    return sanitize(site.name, 80), kind, f"{site.devices:,}", *sizes
+
+
+def _sites(page: Page, plan: Plan) -> None:
+    if plan.sites:
+        page.heading("Sites", "large files travel there once, then from neighbour to neighbour")
+        page.table(SITE_COLUMNS, [site_row(site) for site in plan.sites[:_SITES]], left=SITE_COLUMNS[:2])
+    if plan.sites[_SITES:]:
+        page.line(f"and {plural(len(plan.sites) - _SITES, 'more site')}")
 
 
 def alike(planned: Sequence[PlannedDevice]) -> list[Group]:

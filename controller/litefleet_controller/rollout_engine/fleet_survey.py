@@ -297,6 +297,8 @@ def _draft(
         outputs=built.outputs if built else (),
         golden=built.golden if built else "",
         stored=probe.stored,
+        # What the state keeps of a device does not say it; the agent that it gets at a contact does.
+        shares=probe.hello.get("neighbours") is True or probe.stored,
     )
 
 

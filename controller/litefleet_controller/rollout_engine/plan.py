@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from litefleet_agent.findings import Finding
 
@@ -44,6 +44,7 @@ class PlannedDevice:
     bytes_saved: int = 0  # not sent, as the device copies them from files that it holds
     stored: bool = False  # planned from the state: the device was not asked
     confirmed_at: float = 0.0  # seconds since the epoch when what it runs was confirmed, where `stored`; 0 = never
+    shares: bool = False  # its agent gets files from neighbours and serves them
 
     @property
     def effect(self) -> Effect:
@@ -83,6 +84,46 @@ class PlannedDevice:
         }
 
 
+class SiteTraffic(NamedTuple):
+    """What the line to a site carries, in bytes, where each large file travels once and then from neighbour to neighbour."""
+
+    kind: str  # "jump": the devices behind a jump host; "site": those of a group
+    name: str
+    devices: int  # that get something
+    bytes_to_send: int  # at most: a device that holds a file already may serve it too
+    bytes_without: int  # if each device got all its files from the controller
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the JSON form."""
+        return self._asdict()
+
+
+def site_traffic(devices: Sequence[PlannedDevice], sites: Mapping[str, str], least: int) -> tuple[SiteTraffic, ...]:
+    """Return what each site's line carries.
+
+    `sites` names each device's site as `Project.site_of` does; files of `least` bytes or more are shared.
+    """
+    found: dict[str, list[PlannedDevice]] = {}
+    for planned in devices:
+        if planned.files and (site := sites.get(planned.row.device, "")):
+            found.setdefault(site, []).append(planned)
+    return tuple(_traffic(site, members, least) for site, members in sorted(found.items()))
+
+
+def _traffic(site: str, members: Sequence[PlannedDevice], least: int) -> SiteTraffic:
+    kind, _, name = site.partition(" ")
+    once: dict[str, int] = {}  # of a file, the most that a device would be sent: the first one may be any
+    each = 0
+    for planned in members:
+        for file, size in planned.files:
+            if planned.shares and size >= least:
+                once[file] = max(size, once.get(file, 0))
+            else:
+                each += size
+    devices = len({planned.row.device for planned in members})
+    return SiteTraffic(kind, name, devices, each + sum(once.values()), sum(p.bytes_to_send for p in members))
+
+
 @dataclass(frozen=True)
 class Plan:
     """A whole plan; `devices` has one entry for each model on each device, in the fleet's order."""
@@ -96,6 +137,7 @@ class Plan:
     number: int = 0  # of the releases it would make; 0 = not given yet
     numbers: Mapping[str, int] = field(default_factory=dict)  # the same by model, where they differ
     offline: bool = False  # made from the state alone: only a look at what a rollout, which asks every device, may do
+    sites: tuple[SiteTraffic, ...] = ()  # with a site cache: what its sites' lines carry
 
     @property
     def seen(self) -> tuple[float, float] | None:
@@ -148,6 +190,7 @@ class Plan:
             "numbers": dict(self.numbers),
             "counts": self.counts,
             "bytes_to_send": self.bytes_total,
+            **({"sites": [site.to_dict() for site in self.sites]} if self.sites else {}),
             **self._based_on(),
             "policy": self.policy.model_dump(mode="json"),
             "waves": [self._wave(index) for index in range(len(self.waves))],

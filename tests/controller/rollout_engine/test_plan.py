@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from litefleet_agent.findings import finding
+from litefleet_controller.catalogue.language import Lang, speaking
 from litefleet_controller.cli.rollouts import FailOn
 from litefleet_controller.devices.outcome import document
+from litefleet_controller.reports.plan_markdown import plan_markdown
+from litefleet_controller.reports.plan_text import plan_text
 from litefleet_controller.rollout import DeviceState, Policy
-from litefleet_controller.rollout_engine.plan import make_plan
+from litefleet_controller.rollout_engine.plan import PlannedDevice, SiteTraffic, make_plan, site_traffic
 
 from tests.controller.support.rollout_values import NEW, OLD, plan_of, planned
 
@@ -85,3 +89,34 @@ def test_an_empty_fleet_is_an_empty_plan() -> None:
     plan = make_plan([], Policy(), lambda name: frozenset(), fleet="hall", created_at="", models=["cls"])
     assert (plan.counts, plan.bytes_total, plan.models) == ({}, 0, ("cls",))
     assert plan.to_dict()["devices"] == []
+
+
+def sent(name: str, *files: tuple[str, int], shares: bool = True) -> PlannedDevice:
+    total = sum(size for _, size in files)
+    return replace(planned(name), files=files, bytes_to_send=total, shares=shares)
+
+
+def test_a_large_file_travels_once_over_the_line_of_a_site() -> None:
+    model, whole, small = ("aa", 400_000), ("aa", 700_000), ("bb", 1_000)
+    devices = [sent("a", model, small), sent("b", whole, small), sent("c", model), sent("old", model, shares=False)]
+    devices += [sent("away", model), sent("z", small), planned("unchanged", DeviceState.UNCHANGED)]
+    sites = {**dict.fromkeys(("a", "b", "c", "old", "unchanged"), "site hall"), "z": "jump gate", "away": ""}
+    gate, hall = site_traffic(devices, sites, 64 << 10)
+    assert gate == SiteTraffic("jump", "gate", 1, 1_000, 1_000)
+    # The first one may be any: the largest counts.  What is small, and what an older agent needs, goes to each.
+    assert hall == SiteTraffic("site", "hall", 4, 700_000 + 2 * 1_000 + 400_000, 400_000 * 3 + 700_000 + 2_000)
+
+
+def test_it_is_shown_where_there_is_a_site_cache_only() -> None:
+    plain = plan_of(sent("a", ("aa", 400_000)))
+    assert "sites" not in plain.to_dict()
+    assert "Sites" not in plan_text(plain) + plan_markdown(plain)
+    made = replace(plain, sites=(SiteTraffic("jump", "gate", 40, 742_000, 22_900_000),))
+    assert made.to_dict()["sites"] == [
+        {"kind": "jump", "name": "gate", "devices": 40, "bytes_to_send": 742_000, "bytes_without": 22_900_000}
+    ]
+    assert "gate   jump host        40          742 kB                  22.9 MB" in plan_text(made)
+    assert "| gate | jump host | 40 | 742 kB | 22.9 MB |" in plan_markdown(made)
+    with speaking(Lang.ZH):
+        assert "跳板机" in plan_text(made)
+        assert "| gate | 跳板机 | 40 | 742 kB | 22.9 MB |" in plan_markdown(made)
