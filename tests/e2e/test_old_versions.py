@@ -37,7 +37,7 @@ from importlib import import_module
 module = import_module(sys.argv[1])
 data = open(sys.argv[2], "rb").read()
 archive = module.AgentArchive(data, hashlib.sha256(data).hexdigest())
-module.agent_archive = lambda: archive
+module.agent_archive = lambda kept=None: archive
 sys.argv[1:] = sys.argv[3:]
 from litefleet_controller.cli import main
 main()

@@ -171,7 +171,7 @@ class CommandLine:
             ),
             (Project, "transport", lambda project: self._transport),
             (Project, "release_builder", lambda project, progress: self.supply),
-            (agent_archive_module, "agent_archive", lambda: ARCHIVE),
+            (agent_archive_module, "agent_archive", lambda kept=None: ARCHIVE),
             (context, "ThreadWriter", lambda: _Writer(dies_after)),
             *((module, "SystemClock", lambda: self.clock) for module in (context, resume)),
             *((module, "this_process", lambda operator="": fresh_owner()) for module in (context, resume)),
