@@ -77,7 +77,7 @@ async def _remembered(context: RolloutContext) -> list[_Kind]:
                 f"nothing is known of {device.name}: probe it once (`litefleet plan`), or run "
                 "`litefleet-agent facts > FILE` on it and name that file with --facts"
             )
-        kinds.append(_Kind(device, Facts.from_dict(entry.facts)))
+        kinds.append(_Kind(device, Facts.from_dict(dict(entry.facts))))
     return kinds
 
 

@@ -133,7 +133,7 @@ def _from_memory(device: Device, known: KnownDevice | None, outcome: DeviceOutco
     if known is not None:
         try:
             return ProbeResult(
-                device, {}, shared_facts(Facts.from_dict(known.facts)), outcome.findings, outcome, known.seen_at
+                device, {}, shared_facts(Facts.from_dict(dict(known.facts))), outcome.findings, outcome, known.seen_at
             )
         except AgentError:  # an older litefleet's facts: as if it had never been met
             pass

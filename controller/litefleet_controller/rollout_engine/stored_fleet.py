@@ -54,7 +54,7 @@ def _probe(stored: StoredFleet, device: Device, models: Sequence[str]) -> ProbeR
     if known is None:
         return ProbeResult(device, stored=True)
     try:
-        facts = Facts.from_dict(known.facts)
+        facts = Facts.from_dict(dict(known.facts))
     except AgentError:  # an older litefleet's facts: as if it had never been met
         return ProbeResult(device, stored=True)
     entries = [entry for model in models if (entry := stored.confirmed.get((device.name, model))) is not None]

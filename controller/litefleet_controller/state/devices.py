@@ -46,7 +46,9 @@ def record_facts(connection: sa.Connection, reported: Sequence[KnownDevice]) -> 
 
 def all_known(connection: sa.Connection) -> dict[str, KnownDevice]:
     """Return all stored facts, by the device's name."""
-    return {stored.device: known_from(stored) for stored in connection.execute(sa.select(devices))}
+    others = [column for column in devices.c if column.name != "facts"]
+    chosen = sa.select(*others, sa.type_coerce(devices.c.facts, sa.Text).label("facts"))
+    return {stored.device: known_from(stored) for stored in connection.execute(chosen)}
 
 
 _DELETE_CONFIRMED = sa.delete(confirmed).where(

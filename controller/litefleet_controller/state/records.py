@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 from litefleet_agent.findings import Verdict
 
+from ..common.checked import mapping_or_empty
 from ..devices.deliver import Release
 from ..rollout import DeviceRow, DeviceState, Policy, Rollout, RolloutState, Wave
 from ..rollout.model import Kind
@@ -102,6 +105,32 @@ def confirmed_from(stored: Any) -> Confirmed:
     return Confirmed(**{name: getattr(stored, name) for name in _CONFIRMED_FIELDS})
 
 
+class StoredObject(Mapping[str, object]):
+    """A JSON object as it is stored, read when it is first used: facts of a large fleet, of which a rollout uses few."""
+
+    __slots__ = ("_stored",)
+
+    def __init__(self, text: str) -> None:
+        self._stored: str | Mapping[str, object] = text
+
+    def _read(self) -> Mapping[str, object]:
+        if isinstance(self._stored, str):
+            self._stored = mapping_or_empty(json.loads(self._stored))
+        return self._stored
+
+    def __getitem__(self, key: str) -> object:
+        return self._read()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read())
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+    def __repr__(self) -> str:
+        return repr(self._read())
+
+
 def known_from(stored: Any) -> KnownDevice:
-    """Return a device's stored facts."""
-    return KnownDevice(stored.device, stored.facts, stored.fingerprint, stored.seen_at, stored.host_key)
+    """Return a device's stored facts, given as a row whose facts are text."""
+    return KnownDevice(stored.device, StoredObject(stored.facts), stored.fingerprint, stored.seen_at, stored.host_key)
