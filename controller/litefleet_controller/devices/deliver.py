@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -98,6 +98,13 @@ def pushes(hello: Mapping[str, object], built: Release) -> list[Request]:
     return requests + [Request("put", {"sha256": sha}, path) for sha, path in missing.items()]
 
 
+def with_files(hello: Mapping[str, object], built: Release) -> Mapping[str, object]:
+    """Return a device's `hello` after it was sent all files of a release."""
+    blobs = {**mapping_or_empty(hello.get("blobs")), **{sha: path.stat().st_size for sha, path in built.blobs.items()}}
+    runtimes = [*sequence_or_empty(hello.get("runtimes")), *([built.runtime_key] if built.runtime_blob else [])]
+    return {**hello, "blobs": blobs, "runtimes": list(dict.fromkeys(runtimes))}
+
+
 def deltas(hello: Mapping[str, object], built: Release) -> list[Request]:
     """Return the requests that make files which the device lacks from files that it holds.  Reads files: slow at the first."""
     missing = [str(r.fields["sha256"]) for r in pushes(hello, built) if r.op == "put"]
@@ -128,32 +135,38 @@ def packed(hello: Mapping[str, object], built: Release, requests: Sequence[Reque
     return [smallest(request) for request in requests]
 
 
-def _bytes_to_store(hello: Mapping[str, object], built: Release) -> int:
+def bytes_to_store(hello: Mapping[str, object], built: Release) -> int:
+    """Return the bytes that a release takes on a device beside what is there of it."""
     requests_to_send = pushes(hello, built)
     unpacked = built.runtime_size if any(r.op == "runtime" for r in requests_to_send) else 0
     parts = parts_of(hello)
     return sum(r.size - min(parts.get(str(r.fields.get("sha256")), 0), r.size) for r in requests_to_send) + unpacked
 
 
-def room_request(hello: Mapping[str, object], built: Release | None, keep: Keep) -> Request:
-    """Return the request that frees space for a release (or, without one, only deletes what is not needed)."""
+def room_request(
+    hello: Mapping[str, object], built: Release | None, keep: Keep, needed: Collection[str] = ()
+) -> Request:
+    """Return the request that frees space for a release (or, without one, only deletes what is not needed).
+
+    `needed` are files, by SHA-256, that stay though no release on the device refers to them yet.
+    """
     fields: dict[str, object] = {
-        "bytes": _bytes_to_store(hello, built) if built else 0,
+        "bytes": bytes_to_store(hello, built) if built else 0,
         "keep": keep.releases,
         "pinned": list(keep.pinned),
         "quota": int(keep.quota_mb * 2**20) if keep.quota_mb else None,
-        "wanted": [],
+        "wanted": sorted(needed),
         "runtime": "",
     }
     if built is not None:
-        fields["wanted"] = [*built.blobs, *([built.runtime_blob[0]] if built.runtime_blob else [])]
+        fields["wanted"] = list(dict.fromkeys([*built.files, *sorted(needed)]))
         fields["runtime"] = built.runtime_key
     return Request("room", fields)
 
 
 def space_finding(facts: Facts, hello: Mapping[str, object], built: Release) -> Finding | None:
     """Return the finding for a device with too little free space, before anything is sent."""
-    need, free = _bytes_to_store(hello, built), facts.disk.free
+    need, free = bytes_to_store(hello, built), facts.disk.free
     if need and need > free:
         where = hello.get("root")
         return finding(

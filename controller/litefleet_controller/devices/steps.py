@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
@@ -21,24 +20,21 @@ from ..rollout.policy import Keep, Regression
 from .agent_client import Request, RequestRejected
 from .deliver import (
     Release,
-    deltas,
-    for_neighbours,
     measurements_of,
     merge_findings,
     old_agent_findings,
     open_lease,
-    packed,
     pushes,
     room_request,
     space_finding,
     valid_proof,
+    with_files,
     with_reasons,
 )
 from .identity import Identity
 from .outcome import DeviceOutcome
 from .regression import BENCH_LIMIT_S, bench_request, confirmed, other_engine, regressions
-from .resume import continued
-from .site_cache import LEAST_SIZE
+from .sending import made_there, smallest
 from .visit import DeviceSession, SessionFactory, open_session
 
 __all__ = [
@@ -135,8 +131,12 @@ async def run_device(
     provider: ReleaseProvider,
     recorder: DeviceRecorder = _NO_RECORDER,
     check_hello: HelloCheck = lambda hello: (),
+    needed: Collection[str] = (),
 ) -> list[DeviceOutcome]:
-    """Return one outcome per model (one in all for a probe, or when the device never answered)."""
+    """Return one outcome per model (one in all for a probe, or when the device never answered).
+
+    `needed` are files, by SHA-256, that a cleanup on the device leaves there: those of all these models.
+    """
 
     async def work(session: DeviceSession, done: list[DeviceOutcome]) -> None:
         session.notes += check_hello(session.hello)
@@ -145,7 +145,7 @@ async def run_device(
             done.append(session.outcome("", session.notes))
             return
         for model in models:
-            done.append(await _Delivery(session, mode, provider, recorder, model).run())
+            done.append(await _Delivery(session, mode, provider, recorder, model, needed).run())
 
     return await open_session(session_factory, device, models, work)
 
@@ -166,6 +166,7 @@ class _Delivery:
     provider: ReleaseProvider
     recorder: DeviceRecorder
     model: str
+    needed: Collection[str] = ()
     findings: list[Finding] = field(default_factory=list)
     built: Release = field(default_factory=Release)
 
@@ -209,16 +210,11 @@ class _Delivery:
 
     async def _push_and_verify(self) -> DeviceOutcome:
         self.session.step("push and prove")
-        room = [room_request(self.session.hello, self.built, self.mode.keep)] if self.mode.keep else []
-        if await self._from_the_site(room):
-            room = []
-        if made_there := await asyncio.to_thread(deltas, self.session.hello, self.built):
-            await self._rebuild(room, made_there)
-            room = []
+        room = await made_there(self.session, self.built, self._room(self.built), self.mode.verify_limit_s)
         requests = [*room, *self._preparation_requests(), Request("verify", {"release": self.built.id})]
-        requests = await asyncio.to_thread(packed, self.session.hello, self.built, requests)
-        requests = await continued(self.session, requests)
+        requests = await smallest(self.session, self.built, requests)
         results = await self.session.ask(*requests, limit_s=self.mode.verify_limit_s)
+        self.session.hello = with_files(self.session.hello, self.built)  # what models share is sent once
         proof = results[-1]
         acceptance_findings = [
             found
@@ -241,30 +237,10 @@ class _Delivery:
             return await self._activate(measured)
         return replace(self._outcome(), measurements=measured)
 
-    async def _from_the_site(self, room: Sequence[Request]) -> bool:
-        """Bring large files from a neighbour, or as the first one of its site; return whether space was freed for that."""
-        cache = self.session.session_factory.site_cache
-        if cache is None or not cache.serves(self.session):
-            return False
-        large, sizes = await asyncio.to_thread(for_neighbours, self.session.hello, self.built, LEAST_SIZE)
-        if not large:
-            return False
-        if room:
-            await self.session.ask(*room)
-        await cache.bring(self.session, large, sizes)
-        return True
-
-    async def _rebuild(self, room: Sequence[Request], requests: Sequence[Request]) -> None:
-        """Free space, and let the device make files from those that it holds; one that it cannot make is sent whole later."""
-        if room:
-            await self.session.ask(*room)
-        for request in requests:
-            with suppress(RequestRejected):
-                sent = await continued(self.session, [request])
-                await self.session.ask(*sent, limit_s=self.mode.verify_limit_s)
-                made = {str(request.fields["sha256"]): request.fields["size"]}
-                blobs = {**mapping_or_empty(self.session.hello.get("blobs")), **made}
-                self.session.hello = {**self.session.hello, "blobs": blobs}
+    def _room(self, built: Release | None) -> list[Request]:
+        """Return the request that frees space for a release, or only drops what is not needed; none where nothing may go."""
+        keep = self.mode.keep
+        return [room_request(self.session.hello, built, keep, self.needed)] if keep is not None else []
 
     def _preparation_requests(self) -> list[Request]:
         """Return the requests that send the release and what the device lacks of it."""
@@ -315,9 +291,8 @@ class _Delivery:
         order = self.recorder.identity.order(self.session.hello)
         await self.session.ask(Request("activate", {"release": release, "lease_s": self.mode.lease_s, **order}))
         await self._record(DeviceEvent.LEASE, proven)
-        tidy = [room_request(self.session.hello, None, self.mode.keep)] if self.mode.keep else []
         try:
-            await self.session.ask(Request("confirm", {"release": release}), *tidy)
+            await self.session.ask(Request("confirm", {"release": release}), *self._room(None))
         except RequestRejected as error:
             if error.request.op == "confirm":
                 raise  # else only the cleanup failed, and the release is confirmed

@@ -20,10 +20,12 @@ from ..common.errors import LitefleetError
 from ..common.operator import actor
 from ..config import Config
 from ..devices.deliver import Release, revert_findings
+from ..devices.identity import Identity
 from ..devices.kept_sessions import KeptSessions
 from ..devices.outcome import DeviceOutcome, RunReport
+from ..devices.prepare import prepare_device
 from ..devices.progress import Progress
-from ..devices.steps import Evaluator, Mode, WaitPolicy, run_device
+from ..devices.steps import Evaluator, HelloCheck, Mode, WaitPolicy, run_device
 from ..devices.visit import SessionFactory
 from ..project import Options
 from ..project.project import Project, open_project, open_state
@@ -35,6 +37,7 @@ from ..rollout_engine import (
     DeviceRecorder,
     DeviceTask,
     EngineDeps,
+    Prepare,
     RolloutEngine,
     SystemClock,
     ThreadWriter,
@@ -175,11 +178,12 @@ class RolloutContext:
         if rollout.kind == "reconcile":
             await self._skip_changed(rollout)
         rows = await self.read(self.state.rows, rollout.id)
+        device_task, prepare = await self._device_tasks(rollout, rows)
         deps = EngineDeps(
             state=self.state,
             lock=self.lock,
             devices={d.name: d for d in self.project.inventory.devices},
-            device_task=await self._device_task(rollout, rows),
+            device_task=device_task,
             recheck=lambda device, rows: recheck(self.session_factory, device, rows),
             progress=self.progress,
             concurrency=self.at_once,
@@ -188,6 +192,7 @@ class RolloutContext:
             identity=await self.read(self.state.identity, self.config.fleet),
             let_go=self.let_go,
             trace=self.trace,
+            prepare=prepare,
         )
         engine = RolloutEngine(deps, rollout, rows)
         with self.trace.rollout(rollout, rows):
@@ -255,15 +260,15 @@ class RolloutContext:
         await self.write(self.state.store_releases, self.lock, [fresh])
         return fresh
 
-    async def _device_task(self, rollout: Rollout, rows: Sequence[DeviceRow]) -> DeviceTask:
-        """Return the task that the engine runs on each device."""
+    async def _device_tasks(self, rollout: Rollout, rows: Sequence[DeviceRow]) -> tuple[DeviceTask, Prepare | None]:
+        """Return the task that the engine runs on each device, and the one before its turn, None where nothing is done then."""
         if rollout.kind == "rollback":
             parent_rows = await self.read(self.state.rows, rollout.parent)
             mark_reverted = RevertMarker(self.writer, self.state, self.lock, rollout.parent, parent_rows)
             to = str(rollout.origin.get("to", "previous"))
             versions = await self.read(self.state.versions)
             ids = frozenset(release for release, version in versions.items() if version == to)
-            return rollback_task(self.session_factory, to, mark_reverted, ids)
+            return rollback_task(self.session_factory, to, mark_reverted, ids), None
         release_cache, policy = await self._release_cache(rollout, rows), rollout.policy
         mode = Mode(
             verify_limit_s=self.project.verify_limit_s,
@@ -275,20 +280,28 @@ class RolloutContext:
         )
         last_seen = self.last_seen or {n: k.seen_at for n, k in (await self.read(self.state.known)).items()}
 
-        async def device_task(
-            device: Device, rows: Sequence[DeviceRow], recorder: DeviceRecorder
-        ) -> list[DeviceOutcome]:
+        def check_of(device: Device, identity: Identity) -> HelloCheck:
             since = last_seen.get(device.name, 0.0)
 
             def check_hello(hello: Mapping[str, object]) -> tuple[Finding, ...]:
-                conflict = () if rollout.origin.get("take_over") else recorder.identity.conflict(hello)
+                conflict = () if rollout.origin.get("take_over") else identity.conflict(hello)
                 return (*conflict, *revert_findings(hello, since=since))
 
-            return await run_device(
-                device, [r.model for r in rows], mode, self.session_factory, release_cache, recorder, check_hello
-            )
+            return check_hello
 
-        return device_task
+        async def device_task(
+            device: Device, rows: Sequence[DeviceRow], recorder: DeviceRecorder
+        ) -> list[DeviceOutcome]:
+            models, factory = [r.model for r in rows], self.session_factory
+            check, needed = check_of(device, recorder.identity), release_cache.files_of(rows)
+            return await run_device(device, models, mode, factory, release_cache, recorder, check, needed)
+
+        async def prepare(device: Device, rows: Sequence[DeviceRow], identity: Identity) -> list[DeviceOutcome]:
+            models, factory, limit_s = [r.model for r in rows], self.session_factory, mode.verify_limit_s
+            check = check_of(device, identity)
+            return await prepare_device(device, models, policy.keep, limit_s, factory, release_cache, check)
+
+        return device_task, prepare if policy.prepare_next and rollout.kind == "rollout" else None
 
 
 @asynccontextmanager

@@ -30,6 +30,8 @@ def limit_lines(policy: Policy) -> list[tuple[str, str]]:
     ]
     if policy.soak:
         lines.append(("soak", f"{human_span(policy.soak)} after each wave, then its devices are checked again"))
+    if policy.prepare_next:
+        lines.append(("next wave", _prepared(policy)))
     if policy.approve:
         lines.append(("approval", _approval(policy)))
     if policy.windows:
@@ -70,6 +72,11 @@ def _approval(policy: Policy) -> str:
         return "a person approves after every wave"
     waves = ", ".join(str(wave) for wave in policy.approve)
     return f"a person approves after wave{'' if len(policy.approve) == 1 else 's'} {waves}"
+
+
+def _prepared(policy: Policy) -> str:
+    files = "its files are sent while a wave is tried; nothing is activated before its turn"
+    return f"{files}, and none are sent before an approval" if policy.approve and policy.prepare_next is True else files
 
 
 def _kept(policy: Policy) -> str:

@@ -145,6 +145,29 @@ class Board:
             total.update(states)
         return {state: total[state] for state in DeviceState if total[state]}
 
+    def next_wave(self) -> tuple[DeviceTotals, ...]:
+        """Return the devices of the next wave that have not begun."""
+        wave = self._rollout.wave + 1
+        return tuple(d for d in self._totals.values() if d.wave == wave and d.phase is Phase.PENDING)
+
+    def may_prepare(self, now: float) -> bool:
+        """Return whether the next wave's devices may get their files now: the policy says so, and a window is open."""
+        rollout = self._rollout
+        waiting = rollout.state is RolloutState.WAITING
+        if not (waiting or rollout.state is RolloutState.RUNNING):
+            return False
+        approved = rollout.approved > rollout.wave
+        return rollout.policy.prepares_after(rollout.wave, approved) and self._is_open(now)
+
+    def in_flight(self, jump: str) -> int:
+        """Return how many devices behind a jump host have a session."""
+        return self._in_flight[jump]
+
+    def left_this_minute(self, now: float) -> float:
+        """Return how many more sessions may begin within this minute."""
+        self._forget_begun(now)
+        return self._left_this_minute()
+
     def next(self, now: float, free: int) -> Decision:
         """Return the next decision at `now`, when `free` more sessions may begin.
 

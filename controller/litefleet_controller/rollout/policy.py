@@ -136,6 +136,8 @@ class Policy(_Strict):
     per_minute: Annotated[int, Field(ge=1)] | None = None  # devices begun in a minute
     soak: Duration = 0.0  # between two waves
     approve: bool | tuple[Annotated[int, Field(ge=1)], ...] = False  # after every wave, or after those numbers (from 1)
+    # Files of the next wave are sent while a wave is tried, nothing is activated; "always": also before an approval.
+    prepare_next: bool | Literal["always"] = False
     windows: tuple[Annotated[str, AfterValidator(check_window)], ...] = ()  # "Mon-Fri 22:00-05:00"; none: always
     timezone: Annotated[str, AfterValidator(check_zone)] = "UTC"
     lease: Annotated[float, BeforeValidator(_duration), Field(ge=10, le=7 * 86400)] = 600.0
@@ -148,6 +150,11 @@ class Policy(_Strict):
         if self.waves[-1] not in ("100%", "all"):
             raise ValueError("the last wave must be 100%, so that every device has its turn")
         return self
+
+    def prepares_after(self, wave: int, approved: bool) -> bool:
+        """Return whether the devices of the wave after `wave` (from 0) get their files before their turn."""
+        held = self.needs_approval(wave) and not approved
+        return self.prepare_next == "always" or (self.prepare_next is True and not held)
 
     def needs_approval(self, wave: int) -> bool:
         """Return whether a person is asked after wave `wave` (from 0)."""

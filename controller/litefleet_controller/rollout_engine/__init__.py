@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .engine import RolloutEngine
+from .prepare import Prepare
 from .sessions import DeviceTask, EngineDeps, Recheck
 from .store import Clock, DeviceRecorder, SystemClock, ThreadWriter, Writer
 
@@ -11,6 +12,7 @@ __all__ = [
     "DeviceRecorder",
     "DeviceTask",
     "EngineDeps",
+    "Prepare",
     "Recheck",
     "RolloutEngine",
     "SystemClock",

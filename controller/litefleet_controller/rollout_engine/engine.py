@@ -27,6 +27,7 @@ from ..rollout.board import (
 )
 from ..rollout.gates import names
 from ..rollout.model import REVERT
+from .prepare import NextWave
 from .sessions import BUSY, DeviceSessions, EngineDeps
 from .store import RolloutStore, orphans, skips
 
@@ -48,7 +49,9 @@ class RolloutEngine:
         self._let_go = deps.let_go
         self._wake = asyncio.Event()
         most = rollout.policy.parallel or deps.concurrency
-        self._sessions = DeviceSessions(self._store, deps, most, self._wake)
+        self._ahead = NextWave(self._store, deps.prepare, deps.devices, deps.progress, most, self._wake)
+        device_task = self._ahead.before(deps.device_task)
+        self._sessions = DeviceSessions(self._store, deps, most, self._wake, device_task)
         self._lost: BaseException | None = None
         self._reported = ""  # what the run waits for, as it was last reported
         self._request_due = 0.0  # by the event loop's clock: when other processes' requests are read again
@@ -85,9 +88,13 @@ class RolloutEngine:
                 self._check()
                 await self._apply_request()
                 now = self._store.clock.now()
+                await self._ahead.check(now)
                 decision = self._store.board.next(now, self._sessions.free)
+                if isinstance(decision, Wait):
+                    self._ahead.begin(now, self._sessions.free)
                 if not await self._act(decision, now, wait_policy):
                     break
+            await self._ahead.close()
             self._check()  # a session may have failed during the last step
             if self.rollout.state is RolloutState.ABORTED:
                 await self._store.commit(skips(self.rows))  # devices that went offline while they were being stopped
@@ -96,6 +103,7 @@ class RolloutEngine:
             raise
         finally:
             renewal.cancel()
+            await self._ahead.cancel()
             await self._sessions.cancel()
             await asyncio.gather(renewal, return_exceptions=True)
         return self.rollout
@@ -120,11 +128,13 @@ class RolloutEngine:
         """Carry out a decision; return False when this run is over."""
         match decision:
             case Begin(devices):
+                await self._ahead.give_way(devices, self._sessions.free)
                 await self._sessions.begin(devices, now)
             case GiveUp(devices):
                 await self._sessions.give_up(devices)
             case RecheckWave(devices):
                 self._progress.message(f"checking again wave {self.rollout.wave + 1}")
+                await self._ahead.give_way(devices, self._sessions.free)
                 await self._sessions.recheck_devices(devices)
                 looked = self.rollout.wave + 1
                 await self._store.advance(None, replace(self.rollout, looked=looked), {"looked": looked})
@@ -195,9 +205,10 @@ class RolloutEngine:
         return True
 
     async def _wait(self, until: float | None, now: float, wait_policy: WaitPolicy) -> bool:
-        if not self._sessions.busy and (until is None or wait_policy is WaitPolicy.NONE):
+        busy = self._sessions.busy or self._ahead.busy
+        if not busy and (until is None or wait_policy is WaitPolicy.NONE):
             return False  # nothing is in flight: only a person or a later run can change anything
-        if not self._sessions.busy:
+        if not busy:
             await self._let_go()  # what follows does not follow at once
         pause = _POLL_S if until is None else max(0.0, min(until - now, _POLL_S))
         self._wake.clear()
@@ -233,7 +244,7 @@ class RolloutEngine:
     async def _apply_request(self) -> None:
         """Carry out another process's request to pause or abort."""
         now = asyncio.get_running_loop().time()
-        if self.rollout.state is not RolloutState.RUNNING or now < self._request_due:
+        if self.rollout.state not in (RolloutState.RUNNING, RolloutState.WAITING) or now < self._request_due:
             return
         self._request_due = now + _REQUEST_S
         requested_action = await self._store.requested_action()

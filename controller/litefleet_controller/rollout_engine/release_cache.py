@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from litefleet_agent.facts import Facts
@@ -12,6 +12,7 @@ from litefleet_inventory.model import Device
 from ..common.errors import FindingError
 from ..devices.deliver import Release, is_special, kind_of
 from ..devices.steps import ReleaseProvider
+from ..rollout import DeviceRow
 
 StoreRelease = Callable[[Release], Awaitable[Release]]  # seals and stores a release that was built late
 
@@ -67,6 +68,11 @@ class ReleaseCache:
             return ready
         weak = tuple(found for found in built.findings if found.code == "LF425")
         return replace(ready, outputs=built.outputs, golden=built.golden, findings=(*ready.findings, *weak))
+
+    def files_of(self, rows: Sequence[DeviceRow]) -> frozenset[str]:
+        """Return the SHA-256 of all files of the releases that were planned for these rows."""
+        planned = [self._by_id.get(row.release) for row in rows]
+        return frozenset(sha for release in planned if release is not None for sha in release.files)
 
     def _find(self, model: str, device: Device, kind: str) -> Release | None:
         planned = self._by_id.get(self._planned.get((device.name, model), ""))

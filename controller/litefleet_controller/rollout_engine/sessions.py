@@ -18,6 +18,7 @@ from ..rollout.board import retry_at
 from ..rollout.states import move_device
 from ..state import State
 from ..state.model import FleetLock, RowChange
+from .prepare import Prepare
 from .store import Clock, DeviceRecorder, RolloutStore, Writer, orphans, row_after
 from .tracing import NO_TRACE, Trace
 
@@ -50,6 +51,7 @@ class EngineDeps:
         no_sessions  # closes the sessions that are open since the devices were probed
     )
     trace: Trace = NO_TRACE
+    prepare: Prepare | None = None  # sends a device its files before its turn
 
 
 class DeviceSessions:
@@ -61,11 +63,12 @@ class DeviceSessions:
         deps: EngineDeps,
         most: int,
         wake: asyncio.Event,
+        device_task: DeviceTask,
     ) -> None:
         self.outcomes: dict[tuple[str, str], DeviceOutcome] = {}
         self._store = store
         self._devices = deps.devices
-        self._device_task = deps.device_task
+        self._device_task = device_task
         self._recheck = deps.recheck
         self._progress = deps.progress
         self._trace = deps.trace

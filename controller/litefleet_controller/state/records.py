@@ -53,7 +53,10 @@ def rollout_values(rollout: Rollout) -> dict[str, object]:
     """Return a rollout as the table's columns, without its request and the time of the last change."""
     values = {_COLUMNS.get(name, name): getattr(rollout, name) for name in _ROLLOUT_FIELDS}
     values["state"] = rollout.state.value
-    values["policy"] = rollout.policy.model_dump(mode="json")
+    policy = rollout.policy.model_dump(mode="json")
+    if not policy["prepare_next"]:  # controllers before this option read what does not use it
+        del policy["prepare_next"]
+    values["policy"] = policy
     values["waves"] = [[wave.size, wave.spec] for wave in rollout.waves]
     values["models"], values["behind"] = list(rollout.models), list(rollout.behind)
     values["origin"] = dict(rollout.origin)

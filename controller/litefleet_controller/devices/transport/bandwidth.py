@@ -2,7 +2,7 @@
 
 Each limit is a bucket of bytes that fills at its rate.  Who sends takes its bytes at once and waits until the bucket has them
 again, so that the order is that of asking.  What is small waits for nothing, and counts: a command that sends little is not
-slower behind a large file.
+slower behind a large file.  What is in no hurry is sent while nobody else waits.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from litefleet_inventory.model import Device
@@ -17,6 +19,21 @@ from litefleet_inventory.model import Device
 _SMALL = 4 << 10  # bytes that wait for nothing
 _AHEAD_S = 0.1  # of the rate may be sent at once
 _LEAST_PIECE, _MOST_PIECE = 4 << 10, 128 << 10  # bytes of one piece
+
+
+@dataclass
+class Hurry:
+    """Whether what a task sends waits for all others; it may change meanwhile."""
+
+    none: bool = False
+
+
+_HURRY: ContextVar[Hurry | None] = ContextVar("hurry", default=None)
+
+
+def set_hurry(hurry: Hurry) -> None:
+    """Set the hurry of what this task, and those that it starts from now on, send."""
+    _HURRY.set(hurry)
 
 
 class BandwidthLimits(NamedTuple):
@@ -33,6 +50,10 @@ class Bucket:
     def __init__(self, rate: float) -> None:
         self.rate = rate
         self._free_at = 0.0  # when all that was taken will have passed
+
+    def waits_s(self, now: float) -> float:
+        """Return the seconds until all that was taken has passed; less than 0 where nobody waits."""
+        return self._free_at - now
 
     def take(self, count: int, now: float) -> float:
         """Take `count` bytes and return the seconds to wait before they are sent; less than 0 for none."""
@@ -53,11 +74,19 @@ class Line:
         """Wait until `count` bytes may be sent."""
         if not self._buckets:
             return
+        if count > _SMALL and (hurry := _HURRY.get()) is not None:
+            await self._let_others_pass(hurry)
         now = time.monotonic()
         wait_s = max(bucket.take(count, now) for bucket in self._buckets)
         if wait_s > 0 and count > _SMALL:
             await asyncio.sleep(wait_s)
             self.held_s += time.monotonic() - now
+
+    async def _let_others_pass(self, hurry: Hurry) -> None:
+        began = time.monotonic()
+        while hurry.none and (wait_s := max(bucket.waits_s(time.monotonic()) for bucket in self._buckets)) > 0:
+            await asyncio.sleep(wait_s)
+        self.held_s += time.monotonic() - began
 
 
 class Bandwidth:
