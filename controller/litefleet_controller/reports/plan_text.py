@@ -75,8 +75,9 @@ def _approval(policy: Policy) -> str:
 
 
 def _prepared(policy: Policy) -> str:
-    files = "its files are sent while a wave is tried; nothing is activated before its turn"
-    return f"{files}, and none are sent before an approval" if policy.approve and policy.prepare_next is True else files
+    if policy.approve and policy.prepare_next is True:
+        return "its files are sent while a wave is tried, not before an approval; nothing is activated before its turn"
+    return "its files are sent while a wave is tried; nothing is activated before its turn"
 
 
 def _kept(policy: Policy) -> str:

@@ -174,11 +174,12 @@ class NextWave:
     async def _report(self, wave: _Wave) -> None:
         """Say once what was sent ahead to a wave's devices, and record it."""
         self._wave = None
-        text = f"wave {wave.number + 1}: {len(wave.sent)} of {wave.devices} devices had their files before their turn"
+        sent = f"{len(wave.sent)} of {wave.devices} devices had their files before their turn"
+        self._progress.message(f"wave {wave.number + 1}: {sent}")
         if wave.failed:
-            first = next(iter(wave.failed))
-            text += f"; not {names(set(wave.failed))}, which their turn sends again ({first}: {wave.failed[first]})"
-        self._progress.message(text)
+            first, why = next(iter(wave.failed.items()))
+            away = f"{names(set(wave.failed))} could not be sent files ahead, and are sent them at their turn"
+            self._progress.message(f"{away}; {first}: {why}")
         details = {
             "action": "prepare",
             "prepared_wave": wave.number + 1,
@@ -194,7 +195,7 @@ class NextWave:
     def _start(self, name: str, now: float) -> None:
         self._begun.append(now)
         hurry = Hurry(none=True)
-        task = asyncio.create_task(self._send(name, hurry), name=f"{name}, ahead")
+        task = asyncio.create_task(self._send(name, hurry), name=name)
         self._tasks[name] = task, hurry
         task.add_done_callback(lambda task: self._done(name, task))
 
