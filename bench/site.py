@@ -87,9 +87,9 @@ async def _relay(port: int) -> int:
     return int(server.sockets[0].getsockname()[1])
 
 
-def _next_model(folder: Path, seed: int) -> None:
-    """Make the next release one of a model whose weights all differ a little."""
-    (params,) = (folder / "models" / "cls").glob("*.pdiparams")
+def next_model(source: Path, seed: int) -> None:
+    """Make the next release one of a model whose weights all differ a little; `source` is its folder."""
+    (params,) = source.glob("*.pdiparams")
     data, at, dice = bytearray(params.read_bytes()), 0, random.Random(seed)
     while at < len(data):  # version, no levels of sequences, version, size of the description, description, numbers
         (size,) = struct.unpack_from("<i", data, at + 16)
@@ -144,7 +144,7 @@ async def measure(folder: Path, count: int, line: Line) -> None:
         line.shape()
         found = []
         for seed, text in enumerate(("", "site_cache: {jump_hosts: [gate]}\n")):
-            _next_model(folder, seed)
+            next_model(folder / "models" / "cls", seed)
             (folder / "system.yaml").write_text(config + text)
             await run("plan", "--limit", "d001")  # converts, makes the goldens
             before = line.bytes_to_site()

@@ -117,6 +117,8 @@ class NextWave:
 
     async def give_way(self, begin: Collection[str], free: int) -> None:
         """Stop sending to other devices where sessions with `begin` need their places; `free`: without what is sent ahead."""
+        if not self._tasks:
+            return
         others, left = self._ahead(begin), free - len(begin)
         behind, limit = self._behind(), self._store.board.rollout.policy.per_jump_host
         for name in begin:
