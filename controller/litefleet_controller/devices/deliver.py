@@ -100,7 +100,7 @@ def pushes(hello: Mapping[str, object], built: Release) -> list[Request]:
 
 def with_files(hello: Mapping[str, object], built: Release) -> Mapping[str, object]:
     """Return a device's `hello` after it was sent all files of a release."""
-    blobs = {**mapping_or_empty(hello.get("blobs")), **{sha: path.stat().st_size for sha, path in built.blobs.items()}}
+    blobs = {**mapping_or_empty(hello.get("blobs")), **built.sizes}
     runtimes = [*sequence_or_empty(hello.get("runtimes")), *([built.runtime_key] if built.runtime_blob else [])]
     return {**hello, "blobs": blobs, "runtimes": list(dict.fromkeys(runtimes))}
 
