@@ -179,6 +179,7 @@ def simulate(size: int, concurrency: int, folder: Path) -> dict[str, Any]:
     )
     first = _rollout(controller, commits, devices)
     again = _rollout(controller, commits, devices)
+    print(f"{size} devices: {first}, converged: {again}", file=sys.stderr, flush=True)
     rows = controller.rows()
     done = sum(row.state in (DeviceState.CONFIRMED, DeviceState.UNCHANGED) for row in rows.values())
     mb = _devices_mb(controller)

@@ -63,5 +63,6 @@ def make_fleet(
         kind, jump = dice.choice(kinds), dice.choice(jumps)
         profile = Profile(KINDS[kind], link_s=dice.uniform(0.002, 0.15), verify_s=dice.uniform(0.5, 8))
         devices[name] = SimDevice(name, clock, shape(name, profile, dice))
-        inventory.append(Device(name=name, host=f"10.0.{number // 250}.{number % 250 + 1}", jump=jump, groups=(kind,)))
+        host = f"10.{number // 62500}.{number // 250 % 250}.{number % 250 + 1}"
+        inventory.append(Device(name=name, host=host, jump=jump, groups=(kind,)))
     return SimFleet(clock, tuple(inventory), devices, SimTransport(devices))
