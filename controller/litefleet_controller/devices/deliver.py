@@ -98,11 +98,15 @@ def pushes(hello: Mapping[str, object], built: Release) -> list[Request]:
     return requests + [Request("put", {"sha256": sha}, path) for sha, path in missing.items()]
 
 
+def with_blobs(hello: Mapping[str, object], sizes: Mapping[str, object]) -> Mapping[str, object]:
+    """Return a device's `hello` after it got files; `sizes` are their bytes by SHA-256."""
+    return {**hello, "blobs": {**mapping_or_empty(hello.get("blobs")), **sizes}}
+
+
 def with_files(hello: Mapping[str, object], built: Release) -> Mapping[str, object]:
     """Return a device's `hello` after it was sent all files of a release."""
-    blobs = {**mapping_or_empty(hello.get("blobs")), **built.sizes}
     runtimes = [*sequence_or_empty(hello.get("runtimes")), *([built.runtime_key] if built.runtime_blob else [])]
-    return {**hello, "blobs": blobs, "runtimes": list(dict.fromkeys(runtimes))}
+    return {**with_blobs(hello, built.sizes), "runtimes": list(dict.fromkeys(runtimes))}
 
 
 def deltas(hello: Mapping[str, object], built: Release) -> list[Request]:

@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 
-from ..common.checked import mapping_or_empty
 from .agent_client import Request, RequestRejected
-from .deliver import Release, deltas, for_neighbours, packed
+from .deliver import Release, deltas, for_neighbours, packed, with_blobs
 from .resume import continued
 from .site_cache import LEAST_SIZE
 from .visit import DeviceSession
@@ -57,5 +56,4 @@ async def _rebuild(
             sent = await continued(session, [request])
             await session.ask(*sent, limit_s=limit_s)
             made = {str(request.fields["sha256"]): request.fields["size"]}
-            blobs = {**mapping_or_empty(session.hello.get("blobs")), **made}
-            session.hello = {**session.hello, "blobs": blobs}
+            session.hello = with_blobs(session.hello, made)

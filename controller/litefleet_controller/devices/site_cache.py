@@ -17,6 +17,7 @@ from litefleet_inventory.model import Device
 
 from ..common.checked import mapping_or_empty
 from .agent_client import Request, RequestRejected
+from .deliver import with_blobs
 from .resume import continued
 from .transport.base import TransportError
 from .visit import DeviceSession, SessionFactory
@@ -105,8 +106,7 @@ class SiteCache:
         for request in requests:
             sha = str(request.fields["sha256"])
             await self._bring_one(session, self._file(site, sha), request, sha, sizes[sha])
-            blobs = {**mapping_or_empty(session.hello.get("blobs")), sha: sizes[sha]}
-            session.hello = {**session.hello, "blobs": blobs}
+            session.hello = with_blobs(session.hello, {sha: sizes[sha]})
 
     def _file(self, site: str, sha: str) -> _File:
         return self._files.setdefault((site, sha), _File())

@@ -156,7 +156,7 @@ def read_tensors(reader: ParamsReader, largest: bool = False, halves: bool = Fal
         if largest and dtype == "float32":
             most = _largest(reader.pieces(size))
         elif halves and dtype == "float32":
-            exact = all([_are_halves(piece) for piece in reader.pieces(size)])
+            exact = all([_are_halves(piece) for piece in reader.pieces(size)])  # a list: every piece has to be read
         else:
             for _ in reader.pieces(size):
                 pass
