@@ -101,7 +101,7 @@ def _changes(plan: Plan) -> Iterator[str]:
 
 def _change(group: Group) -> Iterator[str]:
     first, model = group.members[0], sanitize(group.members[0].row.model, 60)
-    yield f"**{markdown_cell(folded(group.names, _NAMES))}** ({translated(group.size)})"
+    yield f"**{markdown_cell(folded(group.names, _NAMES))}** ({group.size})"
     yield ""
     yield "```diff"
     yield _code(f"- {model} {side(first.runs, first.runs_version, first.runs_artifact)}")

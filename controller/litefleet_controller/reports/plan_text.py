@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from litefleet_agent.findings import Severity
 
-from ..catalogue.translate import translated, translated_sentence
+from ..catalogue.translate import tr, translated, translated_sentence
 from ..common.text import LINE_LIMIT, sanitize
 from ..devices.outcome import release_name
 from ..rollout.policy import GateLimit, Policy, Regression, Share
@@ -133,15 +133,16 @@ class Group:
 
     @property
     def size(self) -> str:
-        """What each device receives: "571 kB each", or the smallest and the largest size."""
+        """What each device receives, in the language of messages: "571 kB each", or the smallest and the largest size."""
         sizes = [p.bytes_to_send for p in self.members]
         least, most = human_bytes(min(sizes)), human_bytes(max(sizes))
         if max(sizes) == 0:
-            return "nothing to send"
+            return translated("nothing to send")
         each = " each" if len(sizes) > 1 else ""
+        size = translated(f"{least}{each}" if least == most else f"{least} to {most} each")
         saved = sum(p.bytes_saved for p in self.members) // len(sizes)
-        copied = f" ({human_bytes(saved)} more copied from files there)" if saved else ""
-        return (f"{least}{each}" if least == most else f"{least} to {most} each") + copied
+        copied = tr("{size} ({saved} more copied from files there)", size=size, saved=human_bytes(saved))
+        return copied if saved else size
 
 
 def plan_text(plan: Plan, width: int = 100, color: bool = False) -> str:
@@ -251,8 +252,10 @@ def _change(page: Page, group: Group) -> None:
     first = group.members[0]
     row, model = first.row, sanitize(first.row.model, 60)
     waves = sorted({p.row.wave + 1 for p in group.members})
-    which = f"wave{'' if len(waves) == 1 else 's'} {', '.join(map(str, waves))}"
-    page.line((plural(len(group.members), "device"), "bold"), (f"   {which}, {group.size}", "dim"), indent=2)
+    numbers = ", ".join(map(str, waves))
+    which = tr("waves {numbers}", numbers=numbers) if waves[1:] else tr("wave {number}", number=numbers)
+    about = tr("{waves}, {size}", waves=which, size=group.size)
+    page.line((plural(len(group.members), "device"), "bold"), (f"   {about}", "dim"), indent=2)
     page.line((f"-  {model} {side(first.runs, first.runs_version, first.runs_artifact)}", "red"), indent=4)
     page.line((f"+  {model} {side(row.release, first.version, row.artifact, row.runtime)}", "green"), indent=4)
     if first.why:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import pytest
 from litefleet_agent.findings import finding
+from litefleet_controller.catalogue.language import Lang, speaking
 from litefleet_controller.reports.plan_text import gate_lines, limit_lines, plan_text
 from litefleet_controller.reports.values import human_moment, human_span, until
 from litefleet_controller.rollout import DeviceState, Policy
@@ -192,3 +195,12 @@ def test_times_for_people() -> None:
     assert human_moment(NOW) == "2026-11-23 11:30 UTC"
     assert [human_moment(t) for t in (0.0, -5.0, float("nan"), float("inf"), 1e18)] == ["–"] * 5
     assert (until(NOW + 300, NOW), until(NOW - 5, NOW)) == ("in 5 min", "now")
+
+
+@pytest.mark.parametrize(("page", "lang"), [("releases.md", Lang.EN), ("releases.zh.md", Lang.ZH)])
+def test_the_plan_that_the_documentation_shows_is_what_the_program_prints(page: str, lang: Lang) -> None:
+    plan = plan_of(*(planned(f"cam-{i:02d}", bytes_to_send=18_000, bytes_saved=771_000) for i in range(1, 41)))
+    with speaking(lang):
+        changes = plan_text(plan, 100).split("\n\n")[2]
+    text = (Path(__file__).parents[3] / "docs" / page).read_text(encoding="utf-8")
+    assert f"\n```\n{changes}\n```\n" in text
