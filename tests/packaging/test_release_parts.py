@@ -127,7 +127,8 @@ def test_pipx_installs_it_with_its_manual_page(
         assert "\n.SH NAME\nlitefleet" in Path(page).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("end", ["--version", pytest.param("", marks=[pytest.mark.long, pytest.mark.toolchain])])
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("end", ["--version", pytest.param("", marks=pytest.mark.toolchain)])
 def test_uvx_runs_the_demo_in_an_empty_folder(end: str, wheel: Path, shelf: dict[str, str], tmp_path: Path) -> None:
     command = printed("uvx litefleet")
     assert command == ["uvx", "litefleet", "demo"]

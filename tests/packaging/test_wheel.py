@@ -93,11 +93,3 @@ def test_what_an_operator_needs_is_in_the_wheel(wheel: Path, installed: Path, tm
         "reports/templates/report.html.j2",
     )
     assert {"litefleet_inventory/schema.json", *(f"litefleet_controller/{name}" for name in templates)} <= set(units)
-
-
-@pytest.mark.long
-@pytest.mark.toolchain
-def test_the_demo_runs_from_the_wheel(installed: Path, tmp_path: Path) -> None:
-    cache = {name: value for name, value in os.environ.items() if name in ("XDG_CACHE_HOME", "LITEFLEET_TEST_CACHE")}
-    env = {**cache, "PATH": f"{installed}:{os.environ['PATH']}", "HOME": os.environ["HOME"], "LANG": "C.UTF-8"}
-    assert "verified" in run(installed / "litefleet", "demo", cwd=tmp_path, env=env)
