@@ -117,7 +117,8 @@ def build(system: System) -> Path:
                 raise LabError(f"none of {', '.join(SOURCES)} exists: the lab needs a Debian machine's package sources")
             # A file of sources makes mmdebstrap ignore the suite's name.
             options = ("--mode=root", f"--variant={system.variant}", f"--include={system.packages}")
-            run("mmdebstrap", *options, "bookworm", half, source)
+            # In mounts of its own: an interrupted run leaves none, which the next one would otherwise delete files from.
+            run("unshare", "-m", "--propagation", "private", "mmdebstrap", *options, "bookworm", half, source)
             shell = ("/bin/busybox", "sh") if system.variant == "extract" else ("sh",)
             run("chroot", half, *shell, "-c", system.finish)
             half.rename(target)

@@ -113,7 +113,9 @@ def _unpack(userland: Userland, folder: Path) -> None:
     said = ""
     for source in _sources():
         shutil.rmtree(folder, ignore_errors=True)
-        argv = ["mmdebstrap", "--mode=root", f"--architectures={userland.debian}", "--variant=extract"]
+        # In mounts of its own: an interrupted run leaves none, which the next one would otherwise delete files from.
+        argv = ["unshare", "-m", "--propagation", "private", "mmdebstrap", "--mode=root"]
+        argv += [f"--architectures={userland.debian}", "--variant=extract"]
         argv += [f"--include={userland.packages.replace(' ', ',')}", _codename(), str(folder), source]
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         if done.returncode == 0:
