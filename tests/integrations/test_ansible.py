@@ -141,7 +141,11 @@ def test_what_ansible_doc_shows(kind: str, tmp_path: Path) -> None:
         assert page["examples"].strip()
 
 
-def test_the_collection_builds(tmp_path: Path) -> None:
+def test_the_collection_builds_and_installs(tmp_path: Path) -> None:
     source = COLLECTIONS / "ansible_collections" / "litefleet" / "fleet"
     ansible(tmp_path, "ansible-galaxy", "collection", "build", str(source), "--output-path", str(tmp_path))
-    assert (tmp_path / "litefleet-fleet-0.1.0.tar.gz").stat().st_size > 3000
+    built = tmp_path / "litefleet-fleet-0.1.0.tar.gz"
+    ansible(tmp_path, "ansible-galaxy", "collection", "install", "--force", str(built), "-p", str(tmp_path / "there"))
+    module = "plugins/modules/litefleet_rollout.py"
+    installed = tmp_path / "there" / "ansible_collections" / "litefleet" / "fleet"
+    assert (installed / module).read_bytes() == (source / module).read_bytes()
