@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import platform
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import uv
 from litefleet_controller.build.toolchain import default_cache
+from litefleet_controller.demo.base import EmbeddedDevice
 
 from bench.peers import PEERS
 
@@ -32,6 +35,16 @@ def peer_python(name: str) -> str:
         subprocess.run([uv.find_uv_bin(), "pip", "install", "-q", "-p", python, package], check=True)
         (folder / ".done").touch()
     return str(python)
+
+
+async def allow_sftp(devices: Iterable[EmbeddedDevice]) -> None:
+    """Let paramiko and fabric push to devices that are an sshd: litefleet needs no SFTP, so that embedded devices offer none."""
+    for device in devices:
+        with (device.place.folder / "sshd_config").open("a") as config:
+            config.write("Subsystem sftp internal-sftp\n")
+        assert device.process.pid is not None  # every device of a bench is an sshd
+        os.kill(device.process.pid, signal.SIGHUP)
+    await asyncio.sleep(3)  # they start themselves anew
 
 
 def own_network() -> bool:

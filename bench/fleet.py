@@ -13,7 +13,6 @@ import asyncio
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -28,7 +27,7 @@ from litefleet_controller.build.toolchain import Toolchains, default_cache
 from litefleet_controller.demo import DeviceSpec, EmbeddedFleet
 from litefleet_controller.demo.base import EmbeddedDevice
 
-from bench.environments import ROOT, Machine, cpu_of, loopback_bytes, own_network, peer_python
+from bench.environments import ROOT, Machine, allow_sftp, cpu_of, loopback_bytes, own_network, peer_python
 from bench.peers import PEERS
 from bench.results import Figures, MeasureError, Results
 from bench.tables import proof_table, push_table, rollout_table
@@ -90,15 +89,6 @@ class Bench:
             (self.folder / f"{kind}-fleet.yaml").write_text(yaml.safe_dump({"devices": inventory}, width=1000))
             text = CONFIG.format(inventory=f"{kind}-fleet.yaml", runtime=runtime)
             (self.folder / f"{kind}.yaml").write_text(text)
-
-    async def allow_sftp(self) -> None:
-        """Let fabric push: litefleet needs no SFTP, so its embedded devices offer none."""
-        for device in self.devices:
-            with (device.place.folder / "sshd_config").open("a") as config:
-                config.write("Subsystem sftp internal-sftp\n")
-            assert device.process.pid is not None  # every device of this bench is an sshd
-            os.kill(device.process.pid, signal.SIGHUP)
-        await asyncio.sleep(3)  # they start themselves anew
 
     async def measure(self, job: str, count: int, project: str = "system") -> Figures:
         """Run one job on the first `count` devices in a process of its own and return its figures."""
@@ -232,7 +222,7 @@ async def with_fleet(folder: Path, sizes: Sizes, alone: bool, measure: Callable[
         bench = Bench(folder, fleet, sizes, alone)
         bench.prepare(lite.python.resolve())
         bench.python = str(lite.python)
-        await bench.allow_sftp()
+        await allow_sftp(bench.devices)
         await measure(bench)
 
 

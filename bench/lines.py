@@ -1,4 +1,4 @@
-"""One push over long, slow and bad lines: litefleet's beside scp, sftp, rsync -z and paramiko.
+"""One push over long, slow and bad lines: litefleet's beside scp, sftp, rsync -z, paramiko and fabric.
 
     python -m bench.lines OLD.nb NEW.nb --rounds 3       # all lines at once; two minutes a round for 0.8 MB
 
@@ -7,7 +7,7 @@ retransmission timer (200 ms and a round trip) by which everything behind waits.
 The kernel sees loopback, so that litefleet's window has to find the line's length by the rate, as behind a VPN's relay.
 
 "fresh": the file is not there.  "changed": the old one is there.  "same": the new one is there.  litefleet's agent is on the
-device; litefleet hashes what came, the others do not; scp is `scp -O`.  paramiko's SFTP is also what fabric's `put` uses.
+device; litefleet hashes what came, the others do not; scp is `scp -O`.  fabric's `put` is paramiko's, after a look at the target.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from statistics import median
 from typing import NamedTuple
 
 import asyncssh
+import fabric
 import paramiko
 from litefleet_controller.demo import DeviceSpec, EmbeddedFleet
 from litefleet_controller.devices.agent_archive import agent_archive
@@ -39,7 +40,7 @@ from litefleet_controller.devices.transport.hostkeys import HostKeys
 from litefleet_controller.devices.transport.ssh import SshLimits, SshTransport
 from litefleet_inventory.model import Device, Inventory
 
-from bench.environments import Machine
+from bench.environments import Machine, allow_sftp
 from bench.results import Figures, Results
 from bench.tables import lines_table
 
@@ -110,7 +111,9 @@ class Relay:
 
         task = asyncio.create_task(deliver())
         while True:
-            data = await reader.read(8 * _PACKET)
+            data = b""
+            with suppress(ConnectionError):  # a client that left without a word
+                data = await reader.read(8 * _PACKET)
             self.passed += len(data)
             if up and self._delivered and data:
                 self.turns, self._delivered = self.turns + 1, False
@@ -207,11 +210,20 @@ async def _paramiko(job: Job) -> None:
             client.connect(
                 d.host, d.port, d.user, key_filename=d.key, allow_agent=False, look_for_keys=False, timeout=60
             )
-            transport = client.get_transport()
-            assert transport is not None
-            channel = transport.open_session()
-            channel.exec_command(_SFTP_SERVER)  # the demo's sshd has no subsystem
-            paramiko.SFTPClient(channel).put(str(job.new), f"{job.folder}/model.nb", confirm=True)
+            with client.open_sftp() as sftp:
+                sftp.put(str(job.new), f"{job.folder}/model.nb", confirm=True)
+
+    await asyncio.to_thread(push)
+
+
+async def _fabric(job: Job) -> None:
+    def push() -> None:
+        d = job.device
+        login = {"key_filename": d.key, "allow_agent": False, "look_for_keys": False}
+        with fabric.Connection(d.host, d.user, d.port, connect_timeout=60, connect_kwargs=login) as connection:
+            connection.client.set_missing_host_key_policy(paramiko.RejectPolicy())
+            connection.client.load_host_keys(str(job.known_hosts))
+            connection.put(str(job.new), f"{job.folder}/model.nb")
 
     await asyncio.to_thread(push)
 
@@ -223,6 +235,7 @@ TOOLS: dict[str, Callable[[Job], Awaitable[None]]] = {
     "sftp": _sftp,
     "rsync -z": _rsync,
     "paramiko": _paramiko,
+    "fabric": _fabric,
 }
 
 
@@ -274,6 +287,7 @@ async def _bench(old: Path, new: Path, rounds: int) -> list[Figures]:
             files[-1].write_bytes(data)
         specs = [DeviceSpec(f"d{i}", kind="sshd", python=sys.executable) for i in range(len(WIRES))]
         async with EmbeddedFleet(base / "devices", specs) as fleet:
+            await allow_sftp(fleet.devices.values())
             relays, jobs = [], []
             for wire, made in zip(WIRES, fleet.devices.values(), strict=True):
                 relays.append(Relay(wire, made.port))
