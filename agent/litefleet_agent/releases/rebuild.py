@@ -4,8 +4,10 @@ The body is compressed ("zlib" or "lzma"), and comes with the request or came be
 bytes are steps, the rest are the new bytes.  A step is four unsigned LEB128 numbers: how many new bytes come first, then from
 which base (its index in `bases`), from where in it (the zigzag-coded distance from the end of the copy before in that base) and
 how many bytes are copied.  Where the request has `differences`, so many bytes come after the steps, and the last number is twice
-the length, plus 1 for a copy that is nearly right: to its bytes the next differences are added, modulo 256.  The controller's
-devices/delta.py writes it.  The result counts only when it has the hash that names it.
+the length, plus 1 for a copy that is nearly right: to its bytes the next differences are added, modulo 256.  Where it has
+`planes`, the new bytes come in blocks of so many bytes, the last one of fewer: first a byte, the stride (1, 2 or 4), then every
+stride-th byte from the first one on, every stride-th from the second one on, and so forth.  The controller's devices/delta.py
+writes it.  The result counts only when it has the hash that names it.
 """
 
 import os
@@ -22,8 +24,10 @@ from .store import Store, StoreError
 MAX_BASES = 8
 MAX_SCRIPT = 4 << 20  # bytes of all steps
 MAX_DIFFERENCES = 1 << 20  # bytes, which are held in memory as the steps are
+MAX_BLOCK = 1 << 20  # bytes whose planes are held in memory at once
 _PIECE = 1 << 16  # bytes copied or decompressed at once
 _LZMA_MEMORY = 96 << 20  # bytes that a decoder may take; the controller's needs 9 MB (a dictionary of 8 MiB)
+_STRIDES = (1, 2, 4)
 _LONGEST_NUMBER = 6  # bytes of one number: 42 bits
 
 
@@ -41,10 +45,11 @@ class RebuildRequest(NamedTuple):
     coding: str
     steps: str = ""  # SHA-256 of the blob that holds the body; "": it came with the request
     differences: int = 0  # bytes after the steps that are added to copies
+    planes: int = 0  # bytes of a block of new bytes, which come in planes; 0: as they are
 
     @classmethod
     def from_header(cls, header: Header) -> "RebuildRequest":
-        """Read {sha256, size, bases, script, coding, steps, differences}.  Raises AgentError "bad-request"."""
+        """Read {sha256, size, bases, script, coding, steps, differences, planes}.  Raises AgentError "bad-request"."""
         try:
             bases = tuple(text(base, 64, "`bases`") for base in items(header.get("bases"), MAX_BASES))
             coding = text(header.get("coding"), 20, "`coding`")
@@ -54,7 +59,9 @@ class RebuildRequest(NamedTuple):
             script = whole(header.get("script"), 0, MAX_SCRIPT, "`script`")
             steps = text(header.get("steps", ""), 64, "`steps`")
             differences = whole(header.get("differences", 0), 0, MAX_DIFFERENCES, "`differences`")
-            return cls(text(header.get("sha256"), 64, "`sha256`"), size, bases, script, coding, steps, differences)
+            planes = whole(header.get("planes", 0), 0, MAX_BLOCK, "`planes`")
+            sha256 = text(header.get("sha256"), 64, "`sha256`")
+            return cls(sha256, size, bases, script, coding, steps, differences, planes)
         except ValueError as error:
             raise AgentError("the request does not fit: %s" % error, "bad-request") from None
 
@@ -92,6 +99,8 @@ def _result(request: RebuildRequest, bases: Sequence[BinaryIO], body: Iterable[b
     new = _Reader(_DECODERS[request.coding](body))
     steps, left = _numbers(b"".join(new.take(request.script))), request.size
     added = _Differences(b"".join(new.take(request.differences)))
+    if request.planes:
+        new = _Reader(_joined(new, request.planes))
     ends = [0] * len(bases)
     for count in steps:
         left = _rest(left, count)
@@ -109,6 +118,23 @@ def _result(request: RebuildRequest, bases: Sequence[BinaryIO], body: Iterable[b
     yield from new.take(left)
     if not new.ended() or added.left:
         raise _Unfit("more bytes came than the result has")
+
+
+def _joined(planes: "_Reader", block: int) -> Iterator[bytes]:
+    """Yield blocks that came in planes.  Raises _Unfit for a stride that there is not."""
+    while not planes.ended():
+        stride = ord(b"".join(planes.take(1)))
+        if stride not in _STRIDES:
+            raise _Unfit("a block of its new bytes has the stride %d" % stride)
+        held = b"".join(planes.up_to(block))
+        if not held:
+            raise _Unfit("a block of its new bytes is empty")
+        whole, place = bytearray(len(held)), 0
+        for first in range(stride):
+            end = place + len(range(first, len(held), stride))
+            whole[first::stride] = held[place:end]
+            place = end
+        yield bytes(whole)
 
 
 class _Differences:
@@ -179,19 +205,23 @@ class _Reader:
 
     def take(self, count: int) -> Iterator[bytes]:
         """Yield the next `count` bytes.  Raises _Unfit when there are fewer."""
-        while count:
-            if not self._piece:
-                self._piece = next(self._pieces, b"")
-                if not self._piece:
-                    raise _Unfit("it ends too early")
-            taken = self._piece[:count]
-            self._piece = self._piece[count:]
-            count -= len(taken)
-            yield taken
+        for piece in self.up_to(count):
+            count -= len(piece)
+            yield piece
+        if count:
+            raise _Unfit("it ends too early")
+
+    def up_to(self, count: int) -> Iterator[bytes]:
+        """Yield the next `count` bytes, or all that are left."""
+        while count and not self.ended():
+            piece, self._piece = self._piece[:count], self._piece[count:]
+            count -= len(piece)
+            yield piece
 
     def ended(self) -> bool:
         """Say whether all bytes were taken."""
-        return not self._piece and not next(self._pieces, b"")
+        self._piece = self._piece or next(self._pieces, b"")
+        return not self._piece
 
 
 def _inflate(body: Iterable[bytes]) -> Iterator[bytes]:

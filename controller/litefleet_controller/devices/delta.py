@@ -14,11 +14,11 @@ import shutil
 import tempfile
 import threading
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, TypeAlias
 
 from litefleet_agent.formats.checked import is_sha
 from litefleet_agent.releases.rebuild import MAX_BASES, MAX_DIFFERENCES, MAX_SCRIPT
@@ -26,12 +26,14 @@ from litefleet_agent.releases.rebuild import MAX_BASES, MAX_DIFFERENCES, MAX_SCR
 from ..common.checked import mapping_or_empty, sequence_or_empty
 from .agent_client import Request
 from .near_copies import Content, Copy, differences, with_near_copies
+from .planes import BLOCK, deflated_planes, in_planes
 
 _LEAST_SIZE = 16 << 10  # bytes of a file below which a round trip costs more than it saves
 _MOST_BYTES = 512 << 20  # of a file and its bases together: they are mapped, and read once
 _MOST_SHARE = 0.95  # of the file: above it the file is sent as it is
 _MOST_PACKED = 64 << 20  # bytes of a file that is compressed without bases
 _MOST_PACKED_SHARE = 0.85  # of such a file: above it the file is sent as it is
+_SPARE = 1 << 20  # bytes that stay free on the device's disk beside a file that is sent compressed
 _SEED = 16  # bytes that begin a match
 _STRIDE = 128  # bytes from one seed of a base to the next, at least
 _MOST_SEEDS = 1 << 17  # of all bases: they take 190 bytes each, so that those of large files lie further apart
@@ -46,7 +48,7 @@ _MOST_LZMA = 8 << 20  # bytes of a rest that is also tried with lzma, which take
 _LZMA = ({"id": lzma.FILTER_LZMA2, "preset": 6 | lzma.PRESET_EXTREME, "lc": 0, "lp": 2, "pb": 2},)
 _LZMA_OF_BYTES = (
     {"id": lzma.FILTER_LZMA2, "preset": 6 | lzma.PRESET_EXTREME, "lc": 3, "lp": 0, "pb": 0},
-)  # of differences
+)  # of differences, and of planes
 _LOCK = threading.Lock()
 
 
@@ -58,6 +60,7 @@ class Delta(NamedTuple):
     coding: str
     body: bytes | Path  # a file, where it is large
     differences: int = 0  # bytes after the steps that are added to what is copied; 0: the steps have no such copies
+    planes: int = 0  # bytes of a block of new bytes, which are sent in planes (planes.py); 0: they are sent as they are
 
     @property
     def size(self) -> int:
@@ -67,9 +70,25 @@ class Delta(NamedTuple):
     def request(self, sha256: str, size: int) -> Request:
         """Return the request that makes the file `sha256` of `size` bytes on a device."""
         fields = {"sha256": sha256, "size": size, "bases": list(self.bases), "script": self.script}
-        if self.differences:
-            fields["differences"] = self.differences
+        fields.update({name: n for name, n in (("differences", self.differences), ("planes", self.planes)) if n})
         return Request("rebuild", {**fields, "coding": self.coding}, self.body)
+
+
+class Codings(NamedTuple):
+    """What an agent can undo, besides zlib."""
+
+    lzma: bool = True
+    near: bool = True  # copies that are nearly right
+    planes: bool = True
+
+    @classmethod
+    def of(cls, hello: Mapping[str, object]) -> Codings | None:
+        """Return what the device announces, None where it puts no files together."""
+        told = sequence_or_empty(hello.get("rebuild"))[:10]
+        return cls(*(name in told for name in cls._fields)) if "zlib" in told else None
+
+
+_ALL = Codings()
 
 
 def delta_request(hello: Mapping[str, object], sha256: str, path: Path) -> Request | None:
@@ -77,41 +96,54 @@ def delta_request(hello: Mapping[str, object], sha256: str, path: Path) -> Reque
 
     Bases are blobs of the device that lie beside `path` under their hash, as all files in the store of converted models do.
     """
-    codings = tuple(str(coding) for coding in sequence_or_empty(hello.get("rebuild"))[:10])
-    if "zlib" not in codings or path.name != sha256:
+    codings = Codings.of(hello)
+    if codings is None or path.name != sha256:
         return None  # an older agent, or a file that is not in the store
     held = mapping_or_empty(hello.get("blobs"))
     bases = [
         base for base, size in held.items() if is_sha(base) and base != sha256 and _size(path.parent / base) == size
     ]
     with _LOCK:  # many devices ask for the same at once
-        found = _delta(path, tuple(sorted(bases)[:MAX_BASES]), "lzma" in codings, "near" in codings) if bases else None
+        found = _delta(path, tuple(sorted(bases)[:MAX_BASES]), codings) if bases else None
     return found.request(sha256, path.stat().st_size) if found else None
 
 
 def packed_request(hello: Mapping[str, object], sha256: str, path: Path) -> Request | None:
-    """Return the request that sends a file compressed, None where it saves less than 15 % or the device has a part of it.
+    """Return the request that sends a file compressed, None where it saves less than 15 %.
+
+    None too where the device has a part of it, or no room for the compressed bytes beside the file.
 
     A device's sshd decrypts less then, which on small boards takes longer than zlib does.
     """
-    begun = mapping_or_empty(hello.get("parts"))
-    if path.name != sha256 or sha256 in begun or "zlib" not in sequence_or_empty(hello.get("rebuild"))[:10]:
+    begun, codings = mapping_or_empty(hello.get("parts")), Codings.of(hello)
+    if path.name != sha256 or sha256 in begun or codings is None:
         return None
     with _LOCK:  # many devices ask for the same at once
-        found = _packed(path)
-    return found.request(sha256, path.stat().st_size) if found else None
+        found = _packed(path, codings.planes)
+    if found is None or not _has_room(hello, path.stat().st_size + found.size + _SPARE):
+        return None
+    return found.request(sha256, path.stat().st_size)
+
+
+def _has_room(hello: Mapping[str, object], size: int) -> bool:
+    """Say whether the device has `size` bytes free, for a file and its compressed body at once; True where it does not tell."""
+    disk = mapping_or_empty(mapping_or_empty(hello.get("facts")).get("disk"))
+    free = disk.get("free")
+    return not disk.get("total") or not isinstance(free, int) or free >= size
 
 
 @lru_cache(maxsize=8)
-def _packed(path: Path) -> Delta | None:
-    """Return a file as new bytes alone."""
+def _packed(path: Path, with_planes: bool) -> Delta | None:
+    """Return a file as new bytes alone, in planes where that is smaller."""
     if not _LEAST_SIZE <= _size(path) <= _MOST_PACKED:
         return None
     with ExitStack() as stack:
         data = _mapped(stack, path)
         # lzma saves 3 % more of a model's numbers, and takes a board's CPU ten times as long
-        body = _deflated(_pieces(data, 0, len(data)), 6, int(len(data) * _MOST_PACKED_SHARE))
-    return Delta((), 0, "zlib", body) if body is not None else None
+        found = _smallest_zlib(
+            b"", lambda: _pieces(data, 0, len(data)), 6, int(len(data) * _MOST_PACKED_SHARE), with_planes
+        )
+    return Delta((), 0, "zlib", found[0], planes=found[1]) if found else None
 
 
 def _size(path: Path) -> int:
@@ -120,36 +152,34 @@ def _size(path: Path) -> int:
 
 
 @lru_cache(maxsize=32)
-def _delta(path: Path, bases: tuple[str, ...], with_lzma: bool, with_near: bool) -> Delta | None:
+def _delta(path: Path, bases: tuple[str, ...], codings: Codings) -> Delta | None:
     """Return how to make the file from its neighbours `bases`."""
     size = path.stat().st_size
     if size < _LEAST_SIZE or size + sum(_size(path.parent / base) for base in bases) > _MOST_BYTES:
         return None
     with ExitStack() as stack:
         held = {base: _mapped(stack, path.parent / base) for base in bases if _size(path.parent / base) > 0}
-        return make_delta(_mapped(stack, path), held, with_lzma, with_near)
+        return make_delta(_mapped(stack, path), held, codings)
 
 
-def make_delta(
-    data: Content, bases: Mapping[str, Content], with_lzma: bool = True, with_near: bool = True
-) -> Delta | None:
+def make_delta(data: Content, bases: Mapping[str, Content], codings: Codings = _ALL) -> Delta | None:
     """Return how to make `data` from `bases` (SHA-256 to bytes), None where it saves less than 5 % of the bytes.
 
-    With `with_near`, the smaller one of two ways: with exact copies alone, or with nearly right ones too.
+    With `codings.near`, the smaller one of two ways: with exact copies alone, or with nearly right ones too.
     """
     old = list(bases.values())
     exact = list(_copies(data, old))
-    found = _made(data, bases, exact, b"", with_lzma)
-    near = with_near_copies(data, old, exact) if with_near else exact
+    found = _made(data, bases, exact, b"", codings)
+    near = with_near_copies(data, old, exact) if codings.near else exact
     if any(copy.near for copy in near):
         added = differences(data, old, near)
-        smaller = _made(data, bases, near, added, with_lzma) if len(added) <= MAX_DIFFERENCES else None
+        smaller = _made(data, bases, near, added, codings) if len(added) <= MAX_DIFFERENCES else None
         found = min((delta for delta in (found, smaller) if delta), key=lambda delta: delta.size, default=None)
     return found
 
 
 def _made(
-    data: Content, bases: Mapping[str, Content], copies: Sequence[Copy], added: bytes, with_lzma: bool
+    data: Content, bases: Mapping[str, Content], copies: Sequence[Copy], added: bytes, codings: Codings
 ) -> Delta | None:
     """Return the delta of these copies, with what is added to them; None where it saves too little or has too many steps."""
     script, rest, used = bytearray(), [], [0] * len(bases)
@@ -166,19 +196,43 @@ def _made(
     if len(script) > MAX_SCRIPT:
         return None
 
-    def plain() -> Iterator[bytes]:
-        return itertools.chain((bytes(script), added), *(_pieces(data, start, end) for start, end in rest))
+    def new() -> Iterator[bytes]:
+        return itertools.chain.from_iterable(_pieces(data, start, end) for start, end in rest)
 
-    size = len(script) + len(added) + sum(end - start for start, end in rest)
+    head, size = bytes(script) + added, sum(end - start for start, end in rest)
     most = int(len(data) * _MOST_SHARE)
-    smallest, coding = _deflated(plain(), 9, most), "zlib"
-    if with_lzma and size <= _MOST_LZMA:
-        whole = b"".join(plain())
-        filters = (_LZMA, _LZMA_OF_BYTES) if added else (_LZMA,)
-        body = min((lzma.compress(whole, filters=chosen) for chosen in filters), key=len)
-        if len(body) <= most and (smallest is None or len(body) < _length(smallest)):
-            smallest, coding = body, "lzma"
-    return Delta(tuple(bases), len(script), coding, smallest, len(added)) if smallest is not None else None
+    with_planes = codings.planes and size >= _LEAST_SIZE
+    found = _smallest_zlib(head, new, 9, most, with_planes)
+    body, planes, coding = (*found, "zlib") if found else (None, 0, "")
+    if codings.lzma and len(head) + size <= _MOST_LZMA:
+        whole = b"".join((head, *(itertools.chain.from_iterable(in_planes(new())) if planes else new())))
+        filters = (_LZMA_OF_BYTES,) if planes else (_LZMA, _LZMA_OF_BYTES) if added else (_LZMA,)
+        packed = min((lzma.compress(whole, filters=chosen) for chosen in filters), key=len)
+        if len(packed) <= most and (body is None or len(packed) < _length(body)):
+            body, coding = packed, "lzma"
+    return Delta(tuple(bases), len(script), coding, body, len(added), planes) if body is not None else None
+
+
+_New: TypeAlias = Callable[[], Iterator[bytes]]  # gives the new bytes
+
+
+def _smallest_zlib(head: bytes, new: _New, level: int, most: int, with_planes: bool) -> tuple[bytes | Path, int] | None:
+    """Return `head` and the new bytes compressed, and the bytes of a block of planes (0: none); None above `most` bytes."""
+    planed, split = None, [0, 0]  # blocks that are not in planes, and those that are
+
+    def blocks() -> Iterator[list[bytes]]:
+        for parts in in_planes(new()):
+            split[len(parts) > 1] += 1
+            yield parts
+
+    if with_planes:
+        planed = _kept(deflated_planes(head, blocks(), level), most)
+        if planed is not None and split[1] > split[0]:
+            return planed, BLOCK
+    plain = _kept(_deflated(itertools.chain((head,), new()), level), most if planed is None else _length(planed))
+    if plain is not None:
+        return plain, 0
+    return (planed, BLOCK) if planed is not None else None
 
 
 def _mapped(stack: ExitStack, path: Path) -> mmap.mmap:
@@ -200,16 +254,21 @@ def _pieces(data: Content, start: int, end: int) -> Iterator[bytes]:
         _give_back([data] if (place - start) % _MAPPED == 0 else ())
 
 
-def _deflated(pieces: Iterable[bytes], level: int, most: int) -> bytes | Path | None:
-    """Return the pieces compressed, in a file if they are many bytes; None as soon as they are more than `most`."""
-    packer, size = zlib.compressobj(level), 0
+def _deflated(pieces: Iterable[bytes], level: int) -> Iterator[bytes]:
+    packer = zlib.compressobj(level)
+    yield from map(packer.compress, pieces)
+    yield packer.flush()
+
+
+def _kept(packed: Iterable[bytes], most: int) -> bytes | Path | None:
+    """Return the bytes together, in a file if they are many; None as soon as they are more than `most`."""
+    size = 0
     with tempfile.SpooledTemporaryFile(max_size=_HELD) as spool:
-        for piece in itertools.chain(pieces, (None,)):
-            packed = packer.flush() if piece is None else packer.compress(piece)
-            size += len(packed)
+        for piece in packed:
+            size += len(piece)
             if size > most:
                 return None
-            spool.write(packed)
+            spool.write(piece)
         spool.seek(0)
         return spool.read() if size <= _HELD else _FOLDER.keep(spool)
 

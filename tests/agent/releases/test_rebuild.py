@@ -175,3 +175,68 @@ def test_differences_that_do_not_fit_the_steps_are_rejected(store: Store, count:
 def test_a_number_of_differences_out_of_bounds_is_rejected(store: Store, differences: object) -> None:
     with pytest.raises(AgentError, match="differences"):
         attempt(store, BASE[:10], leb128(0, 0, 0, 10), b"", changed={"differences": differences})
+
+
+def planed(data: bytes, stride: int) -> bytes:
+    return bytes([stride]) + b"".join(data[place::stride] for place in range(stride))
+
+
+@pytest.mark.parametrize("coding", ["zlib", "lzma"])
+def test_new_bytes_in_planes_are_put_together_block_by_block(store: Store, coding: str) -> None:
+    new, block = BASE[:10_007], 4000
+    blocks = ((0, 4), (block, 1), (2 * block, 2))  # where each begins, and its stride
+    body = b"".join(planed(new[place : place + block], stride) for place, stride in blocks)
+    result = new[:5000] + BASE[7:700] + new[5000:]
+    attempt(store, result, leb128(5000, 0, 14, 693), body, coding, {"planes": block})
+    assert Path(store.blob(sha(result))).read_bytes() == result
+
+
+def test_planes_of_the_last_bytes_may_be_empty(store: Store) -> None:
+    for size in range(9):
+        result = BASE[:size]
+        attempt(store, result, b"", planed(result, 4) if size else b"", changed={"planes": 100})
+        assert Path(store.blob(sha(result))).read_bytes() == result
+
+
+@pytest.mark.parametrize("planes", [b"\x03123", b"\x00123", b"\x041", b"\x011234", b"\x01123\x01", b"", b"\xff" * 9])
+def test_planes_that_do_not_fit_are_rejected(store: Store, planes: bytes) -> None:
+    with pytest.raises(StoreError) as raised:
+        attempt(store, b"123", b"", planes, changed={"planes": 3})
+    assert raised.value.code == "bad-request"
+    assert [path.name for path in Path(store.root, "blobs").iterdir()] == [sha(BASE)]
+
+
+@pytest.mark.parametrize("planes", [-1, (1 << 20) + 1, "7", 1.5, None])
+def test_a_size_of_blocks_out_of_bounds_is_rejected(store: Store, planes: object) -> None:
+    with pytest.raises(AgentError, match="planes"):
+        attempt(store, BASE[:10], b"", planed(BASE[:10], 4), changed={"planes": planes})
+
+
+def test_random_planes_give_a_sentence_or_the_right_bytes(store: Store) -> None:
+    chance = random.Random(12)
+    result = BASE[:1000]
+    right = b"".join(planed(result[place : place + 256], 4) for place in range(0, 1000, 256))
+    request = RebuildRequest(sha(result), len(result), (), 0, "zlib", planes=256)
+    refused = 0
+    for _ in range(300):
+        body = bytearray(right)
+        for _ in range(chance.randint(0, 2)):
+            body[chance.choice((0, 257, 514, 771, chance.randrange(len(body))))] = chance.randrange(256)
+        if chance.random() < 0.2:
+            del body[chance.randrange(len(body)) :]
+        try:
+            rebuild(store, request, [zlib.compress(body)])
+        except StoreError:
+            refused += 1
+            assert not Path(store.blob(sha(result))).exists()
+        else:
+            assert store.check_blob(sha(result))
+            Path(store.blob(sha(result))).unlink()
+    assert 100 < refused < 300
+
+
+def test_planes_that_unpack_to_far_more_than_announced_are_not_unpacked(store: Store) -> None:
+    body = zlib.compress(b"\x01" * (200 << 20))
+    request = RebuildRequest(sha(b"1"), 1, (), 0, "zlib", planes=1 << 20)
+    with pytest.raises(StoreError, match="more bytes came"):
+        rebuild(store, request, [body])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import struct
+import zlib
 from hashlib import sha256
 from pathlib import Path
 
@@ -11,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from litefleet_agent.releases.rebuild import RebuildRequest, rebuild
 from litefleet_agent.releases.store import Store
-from litefleet_controller.devices.delta import delta_request, make_delta, packed_request
+from litefleet_controller.devices.delta import Codings, delta_request, make_delta, packed_request
+from litefleet_controller.devices.planes import deflated_planes, in_planes
 
 
 def name(data: bytes) -> str:
@@ -85,7 +88,7 @@ def test_a_graph_whose_offsets_moved_travels_as_differences(tmp_path: Path) -> N
     sent = rebuilt(tmp_path, new, [old])
     assert sent is not None
     assert sent < 1500
-    without = make_delta(new, {name(old): old}, with_near=False)
+    without = make_delta(new, {name(old): old}, Codings(near=False))
     assert without is not None
     assert without.size > 30_000
     assert not without.differences
@@ -158,4 +161,55 @@ def test_a_file_that_compresses_well_is_sent_compressed(tmp_path: Path) -> None:
     assert Path(store.blob(name(floats))).read_bytes() == floats
     assert packed_request(hello, name(random_bytes), tmp_path / name(random_bytes)) is None
     assert packed_request({}, name(floats), tmp_path / name(floats)) is None
+    for free, sent in ((len(floats) + 500_000, False), (len(floats) + 2_000_000, True)):
+        disk = {"total": 1 << 30, "free": free}
+        asked = packed_request({**hello, "facts": {"disk": disk}}, name(floats), tmp_path / name(floats))
+        assert (asked is not None) is sent, "the compressed bytes lie beside the file for a while"
     assert packed_request({**hello, "parts": {name(floats): 9}}, name(floats), tmp_path / name(floats)) is None
+
+
+def float_bytes(count: int, seed: int) -> bytes:
+    chance = random.Random(seed)
+    return struct.pack(f"<{count}f", *(chance.gauss(0, 0.05) for _ in range(count)))
+
+
+def test_weights_travel_in_planes_to_an_agent_that_knows_them(tmp_path: Path) -> None:
+    data = b"a topology of its own" * 4000 + float_bytes(100_000, 1)
+    (tmp_path / name(data)).write_bytes(data)
+    plain, planed = (
+        packed_request({"rebuild": ["zlib", *more]}, name(data), tmp_path / name(data)) for more in ([], ["planes"])
+    )
+    assert plain is not None
+    assert planed is not None
+    assert "planes" not in plain.fields
+    assert planed.size < 0.95 * plain.size
+    store = Store(str(tmp_path / "device"))
+    store.lock()
+    assert isinstance(planed.body, bytes)
+    pieces = (planed.body[place : place + 1000] for place in range(0, planed.size, 1000))
+    rebuild(store, RebuildRequest.from_header(dict(planed.fields)), pieces)
+    assert Path(store.blob(name(data))).read_bytes() == data
+
+
+def test_new_weights_of_a_known_model_travel_in_planes(tmp_path: Path) -> None:
+    old = noise(400_000)
+    new = old[:300_000] + float_bytes(50_000, 2)
+    delta = make_delta(new, {name(old): old}, Codings(lzma=False))
+    without = make_delta(new, {name(old): old}, Codings(lzma=False, planes=False))
+    assert delta is not None
+    assert without is not None
+    assert delta.planes
+    assert not without.planes
+    assert delta.size < 0.95 * without.size
+    assert rebuilt(tmp_path, new, [old]) is not None
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.binary(max_size=300),
+    st.lists(st.sampled_from((b"", b"text" * 50_000, noise(70_000), float_bytes(9_001, 3))), max_size=4),
+)
+def test_what_is_deflated_in_planes_is_one_zlib_stream(head: bytes, pieces: list[bytes]) -> None:
+    stream = b"".join(deflated_planes(head, in_planes(pieces), 6))
+    planes = b"".join(part for parts in in_planes(pieces) for part in parts)
+    assert zlib.decompress(stream) == head + planes
