@@ -2,6 +2,7 @@
 
 The file `<archive's SHA-256>.<interpreter>.bytecode` is used only when it was made from this archive for this interpreter, is
 undamaged, and can be written by nobody but this process's user and root.  Everything else runs from the archive's sources.
+Its beginning may have come with the archive: what the controller compiled with such an interpreter, see releases.code_pack.
 A session's first answer has a file of its own, `….start.bytecode`: all its modules at once, read by the bootstrap's loader, with
 what the file system says of the archive since its hash was checked.  The first file is read where a module is not in there.
 Without the second file this module itself is compiled at each start: what only writes the files is in releases.archive.
@@ -78,12 +79,20 @@ class BytecodeFinder:
         """Return whether a module of this package is a package, and its code; None where the agent has no such module."""
         known = self.start.get(fullname) or self.compiled.get(fullname)
         if known is None and fullname in self.kept:
-            known = (self.kept[fullname][0], marshal.loads(self.kept[fullname][1]))  # noqa: S302
+            package, code = self.kept[fullname][0], marshal.loads(self.kept[fullname][1])  # noqa: S302
+            file = self._file(fullname, package)
+            if code.co_filename != file:  # the controller that compiled it does not know where the archive lies here
+                sys.modules["_imp"]._fix_co_filename(code, file)
+            known = package, code
         if known is None:
-            known = self._compiled(fullname)
+            known = self.compile(fullname)
         return known
 
-    def _compiled(self, fullname: str) -> Optional[Tuple[bool, CodeType]]:
+    def _file(self, fullname: str, package: bool) -> str:
+        """Return the name that tracebacks give a module."""
+        return os.path.join(self.archive, fullname.replace(".", "/")) + ("/__init__.py" if package else ".py")
+
+    def compile(self, fullname: str) -> Optional[Tuple[bool, CodeType]]:
         """Compile a module, without docstrings: a fifth less to keep and to read.
 
         Without asserts too, which here only tell type checkers that a value is not None.
@@ -93,8 +102,7 @@ class BytecodeFinder:
             package, source = importer.is_package(name), importer.get_source(name) or ""
         except ImportError:
             return None
-        file = os.path.join(self.archive, fullname.replace(".", "/")) + ("/__init__.py" if package else ".py")
-        code: CodeType = compile(source, file, "exec", dont_inherit=True, optimize=2)
+        code: CodeType = compile(source, self._file(fullname, package), "exec", dont_inherit=True, optimize=2)
         self.compiled[fullname] = package, code
         return self.compiled[fullname]
 

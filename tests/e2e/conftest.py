@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from litefleet_controller.demo import DeviceSpec, EmbeddedFleet
+from litefleet_controller.devices.code_packs import CodePacks
 from litefleet_controller.devices.outcome import RunReport
 from litefleet_controller.devices.progress import QuietProgress
 from litefleet_controller.devices.transport import identities
@@ -42,6 +43,12 @@ DIMS = {"cls": "[1, 3, 48, 192]", "rec": "[1, 3, 48, 320]"}
 def _shared_cache() -> None:
     """Toolchains and bundles are kept between runs."""
     os.environ["LITEFLEET_CACHE"] = str(CACHE / "litefleet")
+
+
+@pytest.fixture
+def no_bytecode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that count what is sent: devices compile the agent, whatever bytecode earlier tests have left in the cache."""
+    monkeypatch.setattr(CodePacks, "of", lambda self, interpreter: b"")
 
 
 @dataclass

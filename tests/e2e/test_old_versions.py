@@ -141,7 +141,7 @@ async def test_what_one_version_left_on_disk_the_other_goes_on_with(
         # release is another one; then the cases travel, and the model's file does not.
         (upgraded,) = new.report(job, new.agent, "rollout")["devices"]
         assert upgraded["verdict"] == "verified"
-        assert upgraded["sent_bytes"] < 1_000_000
+        assert upgraded["sent_bytes"] < 1_300_000  # with the agent's bytecode
         (again,) = new.report(job, new.agent, "rollout")["devices"]
         assert again["unchanged"]
         first = current(devices)

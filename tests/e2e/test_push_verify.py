@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import json
 import os
+import subprocess
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from litefleet_agent.findings import Verdict
 from litefleet_controller.demo import EmbeddedFleet
+from litefleet_controller.devices import bootstrap
 from litefleet_controller.devices.agent_archive import agent_archive
+from litefleet_controller.devices.code_packs import CodePacks
 
 from tests.e2e.conftest import Project
 
@@ -48,6 +55,29 @@ async def test_a_rollout_proves_and_switches_on_then_costs_one_round_trip(
         assert all(o.sent_bytes < 6_000 for o in again.outcomes)
 
 
+async def test_a_device_that_gets_bytecode_compiles_nothing_in_a_whole_rollout(
+    fleet: Callable[..., EmbeddedFleet],
+    project: Callable[..., Project],
+    lite_python: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(bootstrap, "keeper", functools.partial(bootstrap.keeper, fast_s=60.0))
+    archive = agent_archive()
+    packs = CodePacks(archive.data, archive.sha256, tmp_path / "packs", lambda version: [lite_python])
+    show = "import sys, importlib.util as u; print(sys.implementation.cache_tag, u.MAGIC_NUMBER.hex())"
+    words = subprocess.run([lite_python, "-c", show], capture_output=True, text=True, check=True).stdout.strip()
+    while not packs.of(words):
+        await asyncio.sleep(0.1)
+    monkeypatch.setattr(CodePacks, "of", lambda self, interpreter: packs.of(interpreter))
+    async with fleet("a") as devices:
+        (outcome,) = (await project(devices).run()).outcomes
+        assert outcome.activated, outcome.to_dict()
+        agents = devices.devices["a"].root / "agent"
+        kept = agents / f"{archive.sha256}.{words.split()[0]}.bytecode"
+        assert kept.read_bytes() == zlib.decompress(packs.of(words)), "a module that is compiled is added"
+
+
 async def test_what_was_deleted_or_damaged_on_a_device_is_sent_again(
     fleet: Callable[..., EmbeddedFleet], project: Callable[..., Project]
 ) -> None:
@@ -71,6 +101,7 @@ async def test_what_was_deleted_or_damaged_on_a_device_is_sent_again(
         assert all(o.unchanged for o in (await job.run()).outcomes)
 
 
+@pytest.mark.usefixtures("no_bytecode")
 async def test_the_seed_case_is_refused_before_a_byte_of_it_travels(
     fleet: Callable[..., EmbeddedFleet], project: Callable[..., Project], nb_files: Callable[..., Path]
 ) -> None:

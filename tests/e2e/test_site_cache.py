@@ -29,6 +29,7 @@ from tests.e2e.conftest import Project
 SIZE = 3 << 20  # bytes
 
 
+@pytest.mark.usefixtures("no_bytecode")
 async def test_a_rollout_sends_a_file_once_to_a_site(
     fleet: Callable[..., EmbeddedFleet], project: Callable[..., Project]
 ) -> None:

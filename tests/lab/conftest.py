@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from litefleet_controller.devices.code_packs import CodePacks
 
 from tests.conftest import CACHE, lacking
 from tests.lab.arm_devices import LabDevice, lab_device, why_not
@@ -58,3 +59,9 @@ def bare_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     if reason := why_no_bare_device():
         lacking(reason)
     monkeypatch.setenv("LITEFLEET_CACHE", str(CACHE / "litefleet"))
+
+
+@pytest.fixture(autouse=True)
+def _no_bytecode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Devices compile the agent, so that what is sent does not depend on how fast the emulator is just now."""
+    monkeypatch.setattr(CodePacks, "of", lambda self, interpreter: b"")

@@ -115,6 +115,11 @@ def own_interpreter() -> Path | None:
 OWN = own_interpreter()
 
 
+def interpreters(version: str, environ: Mapping[str, str] = os.environ) -> list[Path]:
+    """Return paths where a CPython `version` ("3.10") may be, the environments' own among them: they may be another version."""
+    return [*_candidates(version, environ), *sorted(default_cache(environ).glob("*-*/bin/python"))]
+
+
 class _Base(NamedTuple):
     """The interpreter of an environment; `wheel_for` is the CPython whose wheel it gets, "" for its own."""
 

@@ -67,3 +67,26 @@ def foreign_writers(folder: Path) -> str:
         return f"it belongs to the user {about.st_uid}"
     mode = stat.S_IMODE(about.st_mode)
     return f"its mode is {mode:04o}, so other users can write in it" if mode & 0o022 else ""
+
+
+def read_kept(path: Path, most: int = -1) -> bytes:
+    """Return what `write_kept` left in a file; empty where it is missing, damaged, larger than `most`, or not this user's alone.
+
+    Its folder is made where there is none.  Raises: OSError.
+    """
+    make_private_folder(path.parent)
+    try:
+        with path.open("rb") as file:
+            about, stored = os.fstat(file.fileno()), file.read(most)
+    except FileNotFoundError:
+        return b""
+    ours = about.st_uid == os.geteuid() and not stat.S_IMODE(about.st_mode) & 0o022
+    digest, data = stored[:32], stored[32:]
+    return data if ours and not foreign_writers(path.parent) and hashlib.sha256(data).digest() == digest else b""
+
+
+def write_kept(path: Path, data: bytes, alike: str, most: int) -> None:
+    """Keep data in a file, behind its SHA-256; of the files of its folder that are `alike`, `most` remain.  Raises: OSError."""
+    write_atomic(str(path), [hashlib.sha256(data).digest(), data], mode=0o600)
+    for old in sorted(path.parent.glob(alike), key=lambda one: one.stat().st_mtime)[:-most]:
+        old.unlink(missing_ok=True)

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import stat
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 import litefleet_agent
-from litefleet_agent.releases.atomic import write_atomic
 
-from ..common.files import foreign_writers, make_private_folder
+from ..common.files import read_kept, write_kept
+from .code_packs import CodePacks
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _KEPT = 4  # archives in a folder: of the versions used last
@@ -37,6 +35,7 @@ class AgentArchive:
 
     data: bytes
     sha256: str
+    packs: CodePacks | None = field(default=None, compare=False)  # its bytecode; None: devices compile it
 
 
 def build_pyz(package: Path) -> bytes:
@@ -82,25 +81,10 @@ def _from_folder(folder: Path, sources: Sequence[tuple[str, bytes]]) -> bytes:
         digest.update(data)
     path = folder / f"agent-{digest.hexdigest()}.pyz"
     try:
-        make_private_folder(folder)
-        if not foreign_writers(folder) and (found := _intact(path)):
+        if found := read_kept(path):
             return found
         made = _zipped(sources)
-        write_atomic(str(path), [hashlib.sha256(made).digest(), made], mode=0o600)
-        for old in sorted(folder.glob("agent-*.pyz"), key=lambda one: one.stat().st_mtime)[:-_KEPT]:
-            old.unlink(missing_ok=True)
+        write_kept(path, made, "agent-*.pyz", _KEPT)
     except OSError:
         return _zipped(sources)
     return made
-
-
-def _intact(path: Path) -> bytes:
-    """Return what a file of the folder holds, empty where it is missing, damaged, or not this user's alone."""
-    try:
-        with path.open("rb") as file:
-            about, stored = os.fstat(file.fileno()), file.read()
-    except FileNotFoundError:
-        return b""
-    ours = about.st_uid == os.geteuid() and not stat.S_IMODE(about.st_mode) & 0o022
-    digest, data = stored[:32], stored[32:]
-    return data if ours and hashlib.sha256(data).digest() == digest else b""

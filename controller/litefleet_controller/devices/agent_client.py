@@ -26,6 +26,10 @@ _DEAD_LINE = 50_000  # bytes a second: a slower link counts as dead
 _HEARTBEAT = encode({"event": "alive"})
 # An agent ticks once a second in 20 bytes; a peer that sends more before one answer floods.
 _MAX_EVENTS, _MAX_EVENT, _MAX_EVENT_BYTES = 100_000, 4096, 4 << 20
+_ASKED = {
+    "need": "the device asks for the agent again after it was sent",
+    "code": "the device asks for bytecode that was not offered, or asks again after it was sent",
+}
 
 
 @dataclass(frozen=True)
@@ -136,11 +140,9 @@ class AgentClient:
             self._next_id = 2
             answer = await self._open(opening)
             if answer.state == "need":
-                await self._send(bootstrap.KEEPER + archive.data)
-                self.round_trips += 1
-                answer = await self._answer()
-            if answer.state == "need":
-                raise ProtocolError("the device asks for the agent again after it was sent")
+                answer = await self._send_agent(archive, answer.text)
+            if answer.state in ("need", "code"):
+                raise ProtocolError(_ASKED[answer.state])
             if answer.state == "nopython":
                 raise NoPython(answer.facts)
             if answer.state == "nomodule":
@@ -154,6 +156,18 @@ class AgentClient:
         if interval_s:
             self._heartbeat = asyncio.create_task(self._send_heartbeats(interval_s))
         return hello
+
+    async def _send_agent(self, archive: AgentArchive, interpreter: str) -> bootstrap.Answer:
+        """Send the agent to a device that has the interpreter, and bytecode where it asks for what was offered."""
+        pack = archive.packs.of(interpreter) if archive.packs is not None else b""
+        await self._send(bootstrap.keeper(len(pack)) + archive.data)
+        self.round_trips += 1
+        answer = await self._answer()
+        if answer.state == "code" and pack:
+            await self._send(pack)
+            self.round_trips += 1
+            answer = await self._answer()
+        return answer
 
     def _late(self) -> str:
         return self._login.late(bytes(self._buffer[: bootstrap.LINE_LIMIT]), self._channel.stderr_tail())

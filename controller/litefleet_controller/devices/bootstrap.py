@@ -7,10 +7,11 @@ devices/bring.py brings one.  On stdin, in this order:
     lead | values, a line | loader | opening (the first frames, sent without waiting) | further frames
 
 After the answer "need", the keeper and the .pyz come before the further frames: a device that has the agent gets neither.
+After the answer "code", which may follow, comes the pack of bytecode that the keeper has offered (devices/code_packs.py).
 
-On stdout, before any frame, two lines: `LFBOOT <nonce> sh` once sh runs, then `LFBOOT <nonce> have|need|nopython ...|
-nomodule ...|fail ...`; what a login script prints before them is passed over.  The nonce keeps such output from being mistaken
-for the lines.
+On stdout, before any frame, two lines: `LFBOOT <nonce> sh` once sh runs, then `LFBOOT <nonce> have|need PYTHON MAGIC|
+nopython ...|nomodule ...|fail ...`; what a login script prints before them is passed over.  The nonce keeps such output from
+being mistaken for the lines.
 
 The login shell only has to start `sh` with quoted words: csh and fish can, and a restricted shell may.
 """
@@ -91,7 +92,8 @@ echo "LFBOOT $4 nopython machine=$(uname -m) bits=$b libc=$l os=$o kernel=$(unam
 """
 )
 
-# The line before the loader.  KEEPER and SIZE are the bytes of what comes after "need", OPENING those of the first frames.
+# The line before the loader.  KEEPER (with its offer) and SIZE are the bytes of what comes after "need", OPENING those of the
+# first frames.
 _VALUES = "NONCE, SHA, KEEPER, SIZE, OPENING, ROOT, KEEP, GONE = "
 
 # What each session compiles: it is short.  The code of the first answer, kept by an earlier session, is trusted as far as
@@ -209,6 +211,7 @@ def start():
 
 # What a session compiles where no code was kept.
 _REST = """
+import time
 def is_whole(data):
     return digest(data).hexdigest() == SHA
 def checked(path):
@@ -248,9 +251,11 @@ def enter(root, path, opening):
     word = "have"
     if fd < 0:
         complete()
-        say("need")
-        exec(zlib.decompress(take(KEEPER)), globals())
-        path, fd = receive(root, path)
+        tag, magic = sys.implementation.cache_tag or "-", sys.modules["_frozen_importlib_external"].MAGIC_NUMBER
+        say("need %s %s" % (tag, magic.hex()))
+        began, keeper = time.monotonic(), take(KEEPER)
+        exec(zlib.decompress(keeper[16:]), globals())
+        path, fd = receive(root, path, int(keeper[:8]), began + int(keeper[8:16]) / 1e3, tag)
         word = "ready"
     if fd >= 0:
         run(path, fd, root, opening, word)
@@ -263,10 +268,15 @@ except ImportError as error:  # small systems split the standard library into pa
     say("nomodule %s %s %s" % (error.name or "-", sys.executable or "-", error))
 """
 
+# A pack has 0.6 to 1.1 times the bytes of the agent (CPython 3.10, 3.11).  Where the agent came within this time, in seconds and
+# the round trip included, the pack comes within the same: a PC's core takes as long for compiling, a board with Arm Cortex-A53
+# takes a second and more.  Behind a slower line, compiling may be quicker.
+FAST_S = 0.25
+
 # Runs among the loader's names, on a device that lacks the agent.
 _KEEPER = """
 import errno
-def keep(path, data):
+def keep(path, data, durable=True):
     folder = os.path.dirname(path)
     os.makedirs(folder, 0o700, exist_ok=True)
     temp = os.path.join(folder, ".tmp-%s-%d" % (SHA, os.getpid()))
@@ -274,7 +284,8 @@ def keep(path, data):
         with open(temp, "wb") as f:
             f.write(data)
             f.flush()
-            os.fsync(f.fileno())
+            if durable:
+                os.fsync(f.fileno())
         os.replace(temp, path)
     except OSError:
         if os.path.exists(temp):
@@ -288,12 +299,23 @@ def because(error):
     import resource
     name, option = limits[error.errno]
     return "limit %%s (ulimit %s: %d)" % (option, resource.getrlimit(getattr(resource, name))[0])
-def receive(root, path):
+def keep_code(path, pack):
+    # It has a hash of its own, which the agent checks each time it reads the file; without one that fits, the agent compiles.
+    try:
+        keep(path, zlib.decompressobj().decompress(pack, 1 << 24), False)
+    except (OSError, zlib.error):
+        pass
+def receive(root, path, offered, before, tag):
     # Returns where the agent lies from now on, and a descriptor of it; -1 after it was said why there is none.
     data = take(SIZE)
     if not is_whole(data):
         say("fail the agent arrived damaged")
         return "", -1
+    # What is not to stay, as with a probe, is not worth its bytes.
+    if not KEEP or time.monotonic() > before:
+        offered = 0
+    if offered:
+        say("code")  # it is on its way while the agent is being stored
     try:
         if not KEEP:
             raise OSError(0, "nothing on this device is to change")
@@ -309,11 +331,14 @@ def receive(root, path):
         except OSError as last:
             error = error if error.errno else last
             text = "the agent could not be stored under %s: %s" % (root, error.strerror)
+            take(offered)  # all that is on its way: the controller reads an answer when it has sent it
             say(because(error) % text)
             return "", -1
-    fd = checked(path)
+    fd, pack = checked(path), take(offered)
     if fd < 0:
         say("fail the agent was changed while it was being stored: %s" % path)
+    elif pack:
+        keep_code("%s.%s.bytecode" % (path[:-4], tag), pack)
     return path, fd
 """
 
@@ -329,12 +354,23 @@ def _packed(code: str) -> bytes:
 
 
 LOADER = _packed(f"{_LOADER}REST = {_bare(_REST)!r}{_BEGIN}")
-KEEPER = _packed(_KEEPER)  # what a device that answers "need" gets ahead of the .pyz
+_KEEPER_CODE = _packed(_KEEPER)
+
+
+def keeper(pack: int = 0, fast_s: float = FAST_S) -> bytes:
+    """Return what a device that answers "need" gets ahead of the .pyz.
+
+    It offers a pack of so many bytes, 0 for none, to a device that has the .pyz within `fast_s`.
+    """
+    return b"%08d%08d" % (pack, fast_s * 1e3) + _KEEPER_CODE
+
+
+KEEPER = keeper()
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The bootstrap's line: `state` is sh, have, need, ready, nopython, nomodule, limit or fail; `text` what follows it."""
+    """The bootstrap's line: `state` is sh, have, need, code, ready, nopython, nomodule, limit or fail; `text` what follows it."""
 
     state: str
     text: str

@@ -55,15 +55,18 @@ class Project:
     def session_factory(self, progress: Progress, keep_agent: bool = True) -> SessionFactory:
         """Return the factory of sessions with the project's devices; `keep_agent` leaves the agent's archive on them."""
         from ..build.pythons.make import PythonBundles
-        from ..build.toolchain import default_cache
+        from ..build.toolchain import default_cache, interpreters
         from ..devices.agent_archive import agent_archive
+        from ..devices.code_packs import CodePacks
         from ..devices.visit import SessionFactory
 
         limit_s, transport = self.config.ssh.step_time_limit_s, self.transport()
         for sentence in skipped_lines(transport.host_keys):
             progress.message(sentence)
         pythons = PythonBundles(self.config.python, default_cache(), progress.message)
-        archive = agent_archive(default_cache() / "agent")
+        archive = agent_archive(folder := default_cache() / "agent")
+        if keep_agent:  # what does not stay on a device is not worth more bytes
+            archive = replace(archive, packs=CodePacks(archive.data, archive.sha256, folder, interpreters))
         return SessionFactory(transport, archive, progress.device_step, limit_s, keep_agent, pythons)
 
     def transport(self) -> SshTransport:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from litefleet_agent.protocol import MAX_HEADER, ProtocolError, encode
+from litefleet_controller.common.files import write_kept
 from litefleet_controller.devices.agent_archive import AgentArchive
 from litefleet_controller.devices.agent_client import AgentClient, Answer, NoPython, Opening, Request, RequestRejected
-from litefleet_controller.devices.bootstrap import KEEPER, LINE_LIMIT
+from litefleet_controller.devices.bootstrap import KEEPER, LINE_LIMIT, keeper
+from litefleet_controller.devices.code_packs import CodePacks
 from litefleet_controller.devices.transport.base import Channel, TransportError
 
 from tests.fakes.scripted_channel import Say, ScriptedChannel
@@ -30,12 +33,14 @@ def result(number: int, **values: Any) -> bytes:
     return encode({"re": number, "result": values})
 
 
-def start(*script: Say, limit_s: float = 5, **peer: Any) -> tuple[dict[str, Any], AgentClient, ScriptedChannel]:
+def start(
+    *script: Say, limit_s: float = 5, archive: AgentArchive = ARCHIVE, **peer: Any
+) -> tuple[dict[str, Any], AgentClient, ScriptedChannel]:
     async def go() -> tuple[dict[str, Any], AgentClient, ScriptedChannel]:
         fake = ScriptedChannel(script, **peer)
         channel: Channel = fake
         client = AgentClient(channel)
-        return await client.start(OPENING, ARCHIVE, limit_s), client, fake
+        return await client.start(OPENING, archive, limit_s), client, fake
 
     return asyncio.run(go())
 
@@ -66,6 +71,33 @@ def test_an_agent_that_is_missing_is_sent_after_it_was_asked_for() -> None:
     assert hello == {"a": 1}
     assert bytes(channel.got) == OPENING.loader + OPENING.first + KEEPER + ARCHIVE.data
     assert (client.round_trips, client.sent_bytes) == (2, len(channel.got))
+
+
+def test_bytecode_is_sent_to_a_device_that_asks_for_what_was_offered(tmp_path: Path) -> None:
+    packs = CodePacks(b"", ARCHIVE.sha256, tmp_path, lambda version: [])
+    write_kept(tmp_path / f"code-{ARCHIVE.sha256}-cpython-311-a70d0d0a.z", b"the pack", "*.z", 1)
+    archive = replace(ARCHIVE, packs=packs)
+    sent = FIRST + len(keeper(8) + ARCHIVE.data)
+    need, ready = Say(boot("need cpython-311 a70d0d0a"), after=FIRST), boot("ready") + result(1, a=1)
+    hello, client, channel = start(
+        need, Say(boot("code"), after=sent), Say(ready, after=sent + len(b"the pack")), archive=archive
+    )
+    assert hello == {"a": 1}
+    assert bytes(channel.got) == OPENING.loader + OPENING.first + keeper(8) + ARCHIVE.data + b"the pack"
+    assert (client.round_trips, client.sent_bytes) == (3, len(channel.got))
+    _, _, channel = start(need, Say(ready, after=sent), archive=archive)
+    assert bytes(channel.got).endswith(ARCHIVE.data), "it did not ask"
+    for words in ("cpython-311 a80d0d0a", "cpython-312 a70d0d0a", "pypy-310 a70d0d0a", "cpython-311 ../../x", ""):
+        need = Say(boot(f"need {words}".strip()), after=FIRST)
+        _, _, channel = start(need, Say(ready, after=FIRST + len(KEEPER + ARCHIVE.data)), archive=archive)
+        assert bytes(channel.got) == OPENING.loader + OPENING.first + KEEPER + ARCHIVE.data, words
+
+
+def test_bytecode_that_was_not_offered_or_has_been_sent_is_not_sent(tmp_path: Path) -> None:
+    with pytest.raises(ProtocolError, match="asks for bytecode that was not offered"):
+        start(Say(boot("need cpython-311 a70d0d0a")), Say(boot("code"), after=FIRST + 1))
+    with pytest.raises(ProtocolError, match="asks for bytecode that was not offered"):
+        start(Say(boot("code")))
 
 
 def test_chatter_before_the_answer_is_passed_over() -> None:

@@ -24,6 +24,7 @@ from tests.conftest import find_python, lacking
 
 HELLO = encode({"id": 1, "op": "hello"})
 TOOLS = ("uname", "getconf")
+NEED = b"LFBOOT n0nce need cpython-37 420d0d0a\n"  # of Python 3.7
 
 
 class Machine:
@@ -95,7 +96,7 @@ def test_need_then_have_then_a_damaged_one_is_replaced(shell: list[str], machine
         if state == "damaged":
             kept.write_bytes(b"damaged")
         done = machine.run(shell, b"" if state == "have" else archive.data)
-        output = b"LFBOOT n0nce have\n" if state == "have" else b"LFBOOT n0nce need\nLFBOOT n0nce ready\n"
+        output = b"LFBOOT n0nce have\n" if state == "have" else NEED + b"LFBOOT n0nce ready\n"
         assert done.stdout.startswith(output), done.stderr
         answer = hello(done.stdout[len(output) :])
         assert (answer["agent"], answer["root"]) == (archive.sha256, str(machine.root))
@@ -131,14 +132,14 @@ def test_an_old_python_first_on_path_is_passed_over(first: str, shell: list[str]
     machine.python("python3", first)
     assert machine.run(shell).stdout.startswith(b"LFBOOT n0nce nopython ")
     machine.python("python3.7", "3.7")
-    assert machine.run(shell, agent_archive().data).stdout.startswith(b"LFBOOT n0nce need\n")
+    assert machine.run(shell, agent_archive().data).stdout.startswith(NEED)
 
 
 def test_pythons_that_cannot_start_are_passed_over(shell: list[str], machine: Machine) -> None:
     machine.program("python3", "#!/bin/sh\necho 'pyenv: python3: command not found' >&2\nexit 127\n")
     machine.program("python3.13", "#!/nonexistent/loader\n")
     machine.python("python3.9", "3.7")
-    assert machine.run(shell, agent_archive().data).stdout.startswith(b"LFBOOT n0nce need\n")
+    assert machine.run(shell, agent_archive().data).stdout.startswith(NEED)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +202,7 @@ exec {find_python("3.9")} -Es -c "import sys; sys.modules['zlib'] = None;$1" ${{
     done = machine.run(shell, agent_archive().data)
     assert done.stdout.startswith(b"LFBOOT n0nce nomodule zlib /"), done
     machine.python("python3.7", "3.7")
-    assert machine.run(shell, agent_archive().data).stdout.startswith(b"LFBOOT n0nce need\n")
+    assert machine.run(shell, agent_archive().data).stdout.startswith(NEED)
 
 
 @pytest.mark.parametrize(("reads", "state"), [("read x", "need"), ("read x; read y; read z", "need")])
@@ -240,7 +241,7 @@ def test_every_login_shell_can_start_sh(login: str, machine: Machine) -> None:
         timeout=30,
         check=False,
     )
-    expected = b"LFBOOT n0nce sh\nLFBOOT n0nce need\nLFBOOT n0nce ready\n"
+    expected = b"LFBOOT n0nce sh\n" + NEED + b"LFBOOT n0nce ready\n"
     assert done.stdout.startswith(expected), done
     assert hello(done.stdout[len(expected) :])["agent"] == archive.sha256
 
@@ -251,21 +252,21 @@ def test_chatter_before_the_answer_is_not_the_answer(shell: list[str], machine: 
     lines = done.stdout.split(b"\n", 3)
     answers = [bootstrap.parse_answer(line, "n0nce") for line in lines[:3]]
     assert answers[:2] == [None, None]
-    assert answers[2] == bootstrap.Answer("need", "")
+    assert answers[2] == bootstrap.Answer("need", "cpython-37 420d0d0a")
 
 
 @pytest.mark.parametrize("sent", [0, 1000])
 def test_a_controller_that_leaves_early_leaves_nothing(sent: int, shell: list[str], machine: Machine) -> None:
     machine.python("python3", "3.7")
     done = machine.run(shell, agent_archive().data[:sent])
-    assert (done.returncode, done.stdout, done.stderr) == (1, b"LFBOOT n0nce need\n", b"")
+    assert (done.returncode, done.stdout, done.stderr) == (1, NEED, b"")
     assert not machine.root.exists()
 
 
 def test_an_agent_that_arrives_damaged_is_not_kept(shell: list[str], machine: Machine) -> None:
     machine.python("python3", "3.7")
     done = machine.run(shell, bytes(len(agent_archive().data)))
-    assert done.stdout == b"LFBOOT n0nce need\nLFBOOT n0nce fail the agent arrived damaged\n"
+    assert done.stdout == NEED + b"LFBOOT n0nce fail the agent arrived damaged\n"
     assert not machine.root.exists()
 
 
@@ -273,7 +274,7 @@ def test_a_root_that_cannot_be_written_runs_from_elsewhere_and_says_so(shell: li
     machine.python("python3", "3.7")
     put = encode({"id": 2, "op": "put", "sha256": "a" * 64}, 1) + b"x"
     done = machine.run(shell, agent_archive().data + put, root="/proc/litefleet")
-    assert done.stdout.startswith(b"LFBOOT n0nce need\nLFBOOT n0nce ready\n"), done.stderr
+    assert done.stdout.startswith(NEED + b"LFBOOT n0nce ready\n"), done.stderr
     assert b"/proc/litefleet cannot be written" in done.stdout
 
 
@@ -294,9 +295,7 @@ def test_a_root_that_others_could_exchange_is_refused(machine: Machine, owner: i
     assert not (theirs / "root").exists()
     theirs.chmod(0o1777)  # sticky, as /tmp: what lies in it is its owner's alone
     os.chown(theirs, 0, 0)
-    assert machine.run(["/bin/sh"], agent_archive().data, root="~/theirs/root").stdout.startswith(
-        b"LFBOOT n0nce need\n"
-    )
+    assert machine.run(["/bin/sh"], agent_archive().data, root="~/theirs/root").stdout.startswith(NEED)
 
 
 def _waits_for_its_output(process: subprocess.Popen) -> bool:
