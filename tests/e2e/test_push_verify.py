@@ -67,15 +67,15 @@ async def test_a_device_that_gets_bytecode_compiles_nothing_in_a_whole_rollout(
     packs = CodePacks(archive.data, archive.sha256, tmp_path / "packs", lambda version: [lite_python])
     show = "import sys, importlib.util as u; print(sys.implementation.cache_tag, u.MAGIC_NUMBER.hex())"
     words = subprocess.run([lite_python, "-c", show], capture_output=True, text=True, check=True).stdout.strip()
-    while not packs.of(words):
+    while not (made := packs.of(words)):
         await asyncio.sleep(0.1)
-    monkeypatch.setattr(CodePacks, "of", lambda self, interpreter: packs.of(interpreter))
+    monkeypatch.setattr(CodePacks, "of", lambda self, interpreter: made)
     async with fleet("a") as devices:
         (outcome,) = (await project(devices).run()).outcomes
         assert outcome.activated, outcome.to_dict()
         agents = devices.devices["a"].root / "agent"
         kept = agents / f"{archive.sha256}.{words.split()[0]}.bytecode"
-        assert kept.read_bytes() == zlib.decompress(packs.of(words)), "a module that is compiled is added"
+        assert kept.read_bytes() == zlib.decompress(made), "a module that is compiled is added"
 
 
 async def test_what_was_deleted_or_damaged_on_a_device_is_sent_again(

@@ -164,7 +164,7 @@ exec {find_python("3.9")} -Es -c "{without};$1" "$2"
 """,
     )
     answers = machine.run(shell, agent_archive().data).stdout.split(b"\n")
-    assert answers[0] == b"LFBOOT n0nce need"
+    assert answers[0].startswith(b"LFBOOT n0nce need cpython-39 ")
     answer = bootstrap.parse_answer(answers[1], "n0nce")
     assert answer is not None
     assert (answer.state, answer.text.split(" ")[0]) == ("nomodule", "struct")
@@ -205,13 +205,13 @@ exec {find_python("3.9")} -Es -c "import sys; sys.modules['zlib'] = None;$1" ${{
     assert machine.run(shell, agent_archive().data).stdout.startswith(NEED)
 
 
-@pytest.mark.parametrize(("reads", "state"), [("read x", "need"), ("read x; read y; read z", "need")])
+@pytest.mark.parametrize("reads", ["read x", "read x; read y; read z"])
 def test_a_start_up_file_that_reads_a_line_takes_none_of_the_loader(
-    reads: str, state: str, shell: list[str], machine: Machine
+    reads: str, shell: list[str], machine: Machine
 ) -> None:
     machine.python("python3", "3.7")
     done = machine.run(shell, agent_archive().data, before=f"{reads}\n")
-    assert done.stdout.startswith(f"LFBOOT n0nce {state}\n".encode()), done
+    assert done.stdout.startswith(NEED), done
 
 
 def test_a_shell_that_reads_the_input_ends_at_once(machine: Machine) -> None:
