@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from litefleet_controller.devices.agent_client import Request
-from litefleet_controller.devices.kept_sessions import KeptSessions
+from litefleet_controller.devices.kept_sessions import KeptSessions, most_kept
 from litefleet_controller.devices.outcome import DeviceOutcome, RunReport
 from litefleet_controller.devices.steps import WaitPolicy
 from litefleet_controller.devices.visit import DeviceSession, SessionFactory, open_session
@@ -153,6 +154,16 @@ def test_bounds_in_number_behind_a_jump_host_and_in_time() -> None:
     assert open_after(fleet_of(5), 1, most=3) == (3, 0)
     assert open_after(fleet_of(5, jump="gate"), 1, per_jump=2) == (2, 0)
     assert open_after(fleet_of(5), 61) == (0, 0)
+
+
+def test_sessions_are_kept_as_far_as_this_process_may_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = [1024]
+    monkeypatch.setattr("resource.getrlimit", lambda which: (limit[0], limit[0]))
+    assert (most_kept(8), most_kept(32), most_kept(500)) == (80, 320, 320)
+    limit[0] = 90
+    assert most_kept(8) == 30
+    limit[0] = resource.RLIM_INFINITY
+    assert most_kept(32) == 320
 
 
 def test_an_idle_session_is_replaced_and_one_that_holds_the_store_is_not_kept() -> None:

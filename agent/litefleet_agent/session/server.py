@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 from ..errors import AgentError
 from ..facts.known import gather_known
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from .neighbours import Neighbours
 
 
+_EVENT_S = 5.0  # between two events of a request that runs: each costs the controller as much as an answer
+
+
 class _ConnectionClosed(Exception):
     """The controller closed the connection."""
 
@@ -45,6 +49,7 @@ class Session:
         self._facts, self.note = known.facts, known.note
         self._besides = known.loaded
         self._neighbours: Optional[Neighbours] = None  # as soon as it serves some
+        self._event_at = 0.0  # on the monotonic clock: when the request that runs reports itself next
         self.needed: Tuple[str, ...] = ()  # the agent's modules that the first answer of the next session will load
         self._operations: Dict[str, Callable[[Header], Union[Header, ResponseParts]]] = {
             "hello": self._hello,
@@ -78,6 +83,7 @@ class Session:
 
     def _answer(self, header: Header) -> None:
         body: List[bytes] = []
+        self._event_at = time.monotonic() + _EVENT_S
         try:
             operation = self._operations.get(str(header.get("op")))
             if operation is None:
@@ -246,7 +252,10 @@ class Session:
 
     def _tick(self) -> None:
         self._stream.read_ahead()  # heartbeats, which must not fill the pipe while a request runs
-        self._stream.send({"event": "running"})
+        now = time.monotonic()
+        if now >= self._event_at:
+            self._event_at = now + _EVENT_S
+            self._stream.send({"event": "running"})
 
 
 def serve(root: str, version: str, ahead: bytes = b"") -> int:

@@ -106,6 +106,7 @@ class AgentClient:
         self._sending = asyncio.Lock()  # one frame at a time
         self._login = LoginOutput(nonce)
         self._heartbeat: asyncio.Task[None] | None = None
+        self._sent_at = 0.0  # by the event loop's clock: when something was sent last
         self._begun: _Begun | None = None
         self._next_id = 1
         self._limits: set[asyncio.Timeout] = set()  # that run now
@@ -173,13 +174,18 @@ class AgentClient:
         return self._login.late(bytes(self._buffer[: bootstrap.LINE_LIMIT]), self._channel.stderr_tail())
 
     async def _send_heartbeats(self, interval_s: float) -> None:
-        """Send a sign of life every `interval_s` seconds; without one, the agent ends the session."""
+        """Send a sign of life when nothing was sent for `interval_s` seconds; without one, the agent ends the session."""
+        loop = asyncio.get_running_loop()
         with contextlib.suppress(TransportError):  # the caller that waits for an answer reports it
             while True:  # the first one at once: from then on the agent requires them
                 if not self._sending.locked():  # a frame that is being sent is a sign of life
                     async with self._sending:
                         await self._channel.write(_HEARTBEAT)
-                await asyncio.sleep(interval_s)
+                    self._sent_at = loop.time()
+                left_s = interval_s
+                while left_s > 0:
+                    await asyncio.sleep(left_s)
+                    left_s = self._sent_at + interval_s - loop.time()
 
     async def stop(self) -> None:
         """Stop the heartbeat and what is being sent; the channel's owner closes the channel."""
@@ -281,6 +287,7 @@ class AgentClient:
     async def _send(self, data: bytes) -> None:
         held_s = self._channel.held_s
         await self._channel.write(data)
+        self._sent_at = asyncio.get_running_loop().time()
         self.sent_bytes += len(data)
         if (more_s := self._channel.held_s - held_s) > 0:
             for limit in self._limits:

@@ -8,6 +8,7 @@ connection is made, with every check of a first one.
 from __future__ import annotations
 
 import asyncio
+import resource
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
@@ -20,9 +21,17 @@ from .outcome import DeviceOutcome
 from .transport.base import TransportError
 from .visit import DeviceSession
 
-_IDLE_S = 60.0  # a delivery to a loopback fleet of 100 has begun with its last device by then
+_MOST_KEPT, _KEPT_PER_SLOT = 320, 10  # sessions of a run; and for each device that is at work at once
+_IDLE_S = 240.0  # its heartbeats take less of the controller's CPU than a new connection does
 _ANSWER_S = 10.0  # for a device that is asked again
 _HARMLESS = frozenset(("history",))  # requests after which the agent does not hold the device's store
+
+
+def most_kept(at_once: int) -> int:
+    """Return how many sessions a run keeps that works on `at_once` devices at a time: each is an open file of this process."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_KEPT if files == resource.RLIM_INFINITY else min(_MOST_KEPT, files // 3)
+    return min(most, _KEPT_PER_SLOT * at_once)
 
 
 class _Kept:

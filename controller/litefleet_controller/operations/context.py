@@ -21,7 +21,7 @@ from ..common.operator import actor
 from ..config import Config
 from ..devices.deliver import Release, revert_findings
 from ..devices.identity import Identity
-from ..devices.kept_sessions import KeptSessions
+from ..devices.kept_sessions import KeptSessions, most_kept
 from ..devices.outcome import DeviceOutcome, RunReport
 from ..devices.prepare import prepare_device
 from ..devices.progress import Progress
@@ -64,7 +64,6 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
-_MOST_KEPT = 128  # sessions
 
 
 @dataclass
@@ -212,7 +211,7 @@ class RolloutContext:
             yield
             return
         at_once = self.config.rollout.parallel or self.config.ssh.concurrency
-        kept = KeptSessions(min(_MOST_KEPT, 4 * at_once), self.config.rollout.per_jump_host)
+        kept = KeptSessions(most_kept(at_once), self.config.rollout.per_jump_host)
         self.session_factory = replace(self.session_factory, kept=kept)
         try:
             yield

@@ -137,7 +137,7 @@ def request(seconds: float, ticks: bool) -> bytes:
 
 def test_hello_asks_for_heartbeats(root: Path) -> None:
     with Peer(root) as peer:
-        assert peer.ask("hello")["result"]["heartbeat_s"] == 5.0
+        assert peer.ask("hello")["result"]["heartbeat_s"] == 10.0
         peer.send(ALIVE + ALIVE)
         assert "result" in peer.ask("hello")  # they have no answer
         assert peer.end() == (0, b"", "")
@@ -196,6 +196,15 @@ def test_many_heartbeats_during_a_request_do_not_fill_the_pipe(root: Path) -> No
         assert answer == {"re": 7, "result": {}}
         assert "result" in peer.ask("hello")
         assert peer.end()[0] == 0
+
+
+def test_a_request_that_runs_reports_itself_every_five_seconds_at_most(root: Path) -> None:
+    with quick(root) as peer:
+        peer.send(request(6, True))  # which ticks 60 times
+        for _ in range(4):
+            time.sleep(1)
+            peer.send(ALIVE)
+        assert [peer.answer(), peer.answer()] == [{"event": "running"}, {"re": 7, "result": {}}]
 
 
 def test_a_stopped_session_that_goes_on_finds_its_controller_alive(root: Path) -> None:

@@ -19,6 +19,7 @@ from litefleet_controller.devices.code_packs import CodePacks
 from litefleet_controller.devices.transport.base import Channel, TransportError
 
 from tests.fakes.scripted_channel import Say, ScriptedChannel
+from tests.sim.virtual_loop import run
 
 ARCHIVE = AgentArchive(b"the agent" * 100, hashlib.sha256(b"the agent" * 100).hexdigest())
 OPENING = Opening("abc123", b"LOADER", encode({"id": 1, "op": "hello"}))
@@ -375,3 +376,23 @@ def test_the_opening_names_the_archive_and_sends_hello_ahead() -> None:
     assert ARCHIVE.sha256.encode() in opening.loader
     assert opening.first == encode({"id": 1, "op": "hello"})
     assert AgentClient.opening(ARCHIVE, "", "")[1].nonce != opening.nonce
+
+
+def test_a_heartbeat_is_sent_only_where_nothing_else_was() -> None:
+    """With a request every 4 s no heartbeat follows the first one; then one comes every 10 s."""
+    alive = encode({"event": "alive"})
+
+    async def go() -> tuple[int, int]:
+        asked = [Say(result(number), after=FIRST + number) for number in range(2, 7)]
+        channel = ScriptedChannel([Say(boot("have") + result(1, heartbeat_s=10), after=FIRST), *asked], hangs=True)
+        client = AgentClient(channel)
+        await client.start(OPENING, ARCHIVE, 5)
+        for _ in range(5):
+            await client.ask([Request("noop")], 5)
+            await asyncio.sleep(4)
+        meanwhile = bytes(channel.got).count(alive)
+        await asyncio.sleep(30)
+        await client.stop()
+        return meanwhile, bytes(channel.got).count(alive)
+
+    assert run(go()) == (1, 4)
