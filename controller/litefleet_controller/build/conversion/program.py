@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from litefleet_agent.formats.nb.program import DTYPES as NB_DTYPES
 
@@ -191,8 +192,12 @@ def _ends(ops: list[Op], by_name: Mapping[str, _Var]) -> tuple[tuple[TensorSpec,
     return inputs, outputs
 
 
+@lru_cache(maxsize=4)
 def read_program(data: bytes) -> Program:
-    """Read a serialised ProgramDesc.  Raises: WireError when the bytes are not one."""
+    """Read a serialised ProgramDesc; a run asks several times for that of one model.
+
+    Raises: WireError when the bytes are not one.
+    """
     blocks, version = list[tuple[list[_Var], list[Op]]](), 0
     for number, value in fields(memoryview(data)):
         if number == 1:

@@ -22,6 +22,7 @@ from ...common.subprocesses import SubprocessEnd, run_subprocess
 from ...config.choices import GoldenSpec
 from .files import Array, Tensor, canonical_npz, check_cases, merged, read_npz
 from .inputs import draw_inputs, plan_inputs
+from .made import note_of, read_note, write_note
 from .own_inputs import check_inputs, read_inputs
 
 __all__ = [
@@ -91,14 +92,19 @@ async def make_golden(
         raise UsageError(f"golden: cases is {spec.cases}; at least 2 different inputs are needed.")
     if spec.engine == "paddlelite" and nb is None:
         raise UsageError("golden: the engine paddlelite needs the model's x86 .nb; convert for x86_64 first.")
-    given = inputs_of(inputs, outputs, spec, model, vocabularies)
     sources = (nb,) if spec.engine == "paddlelite" and nb is not None else (source_program, source_params)
     version = await toolchains.paddle_version() if spec.engine == "paddle" else spec.paddlelite
+    note = note_of(store, _RECIPE, sources, inputs, spec, version, vocabularies)
+    if note is not None and (found := read_note(note, spec.cases)):
+        return found
+    given = inputs_of(inputs, outputs, spec, model, vocabularies)
     key = _key(sources, given, spec.engine, version)
     paths = tuple(store / f"{key}-{case}.npz" for case in range(len(given)))
     async with locked(store / f"{key}.lock"):
         if not all(_is_readable(path) for path in paths):
             await _make(sources, inputs, outputs, given, spec, toolchains, paths, time_limit_s)
+        if note is not None:
+            write_note(note, paths)
     return paths
 
 
