@@ -17,8 +17,8 @@ from ..protocol import BlockingStream, Header
 HEARTBEAT_S = 10.0  # the interval at which the agent requests a heartbeat
 _SILENCE_S = 30.0  # with heartbeats: TCP has sent a lost packet again several times by then
 # While the session waits for a controller that sends no heartbeat (of before): it may convert a model first, and itself waits at
-# most 300 s for a step by default.  While a request runs there is no limit: the session sends an event every five seconds, so that
-# TCP reports a dead connection within about a quarter of an hour.
+# most 300 s for a step by default.  While a request runs there is no limit: the session sends an event every five seconds, so
+# that TCP reports a dead connection within about a quarter of an hour.
 _SILENCE_OLD_S = 3600.0
 _GRACE_S = 2.0  # for the session to notice a closed connection itself, and then to clean up
 _POLL_S = 1.0

@@ -20,7 +20,7 @@ from .agent_archive import AgentArchive
 from .login_output import LoginOutput, lacks_module
 from .transport.base import Channel, TransportError
 
-_CHUNK = 256 * 1024
+_CHUNK = 128 * 1024  # as much as the transport sends at once: a larger piece is copied into smaller ones
 _READ = 4 << 20  # bytes read at once: all that has come, so that a fast device never gets ahead of its reader
 _DEAD_LINE = 50_000  # bytes a second: a slower link counts as dead
 _HEARTBEAT = encode({"event": "alive"})

@@ -53,7 +53,9 @@ def read_note(note: Path, cases: int) -> tuple[Path, ...]:
     try:
         with note.open("rb") as file:
             noted = json.loads(file.read(_MOST_BYTES))
-        found = {note.parent / name: digest for name, digest in mapping_or_empty(noted).items() if _NAME.fullmatch(name)}
+        found = {
+            note.parent / name: digest for name, digest in mapping_or_empty(noted).items() if _NAME.fullmatch(name)
+        }
         whole = len(found) == cases and all(sha256_of(path) == digest for path, digest in found.items())
         return tuple(found) if whole else ()
     except (OSError, ValueError, RecursionError):

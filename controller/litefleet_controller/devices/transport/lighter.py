@@ -11,6 +11,7 @@ import logging
 from typing import Any
 
 import asyncssh
+from asyncssh.logging import SSHLogger
 from asyncssh.public_key import SSHLocalKeyPair
 
 _MSG_IGNORE = 2  # RFC 4253, section 12
@@ -40,6 +41,21 @@ def without_packet_log(sender: Any) -> None:
     """Write no log line for each packet of a connection or channel, unless somebody reads such lines."""
     if not logging.getLogger(asyncssh.__name__).isEnabledFor(logging.DEBUG):
         sender.log_sent_packet = sender.log_received_packet = _nothing
+
+
+class _LevelFirst(SSHLogger):
+    """A logger that writes its arguments as text only where somebody reads the line."""
+
+    def log(self, level: int, msg: object, *args: Any, **kwargs: Any) -> None:
+        if self._logger.isEnabledFor(level):
+            super().log(level, msg, *args, **kwargs)
+
+
+def with_log_level_first(connection: Any) -> None:
+    """Make no text of a line that nobody reads: asyncssh makes it for 25 lines a login, and one for each piece of data."""
+    logger = getattr(connection, "_logger", None)
+    if type(logger) is SSHLogger and hasattr(logger, "_logger"):
+        logger.__class__ = _LevelFirst  # those of its channels are of the same class
 
 
 def with_one_keepalive_timer(connection: Any) -> None:

@@ -19,12 +19,14 @@ from .failures import connection_failure, look_again, why
 from .hostkeys import HostTrust, TrustDecision
 from .identities import Identities
 from .lighter import (
+    with_log_level_first,
     with_login_before_accept,
     with_one_keepalive_timer,
     with_signature_at_once,
     without_ignored_packets,
     without_packet_log,
 )
+from .sealed_data import with_sealed_data
 from .ssh_config import Proxy, proxy_of
 from .window import SendWindow, round_trip_s
 
@@ -58,6 +60,7 @@ class _Client(asyncssh.SSHClient):
 
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
         without_packet_log(conn)
+        with_log_level_first(conn)
         with_one_keepalive_timer(conn)
         if not self._legacy:  # else it may use CBC
             without_ignored_packets(conn)
@@ -212,6 +215,8 @@ class SshTransport:
             preferred_auth=["publickey"],
             client_keys=None,  # `_Client` offers them
             gss_host=None,
+            x509_trusted_certs=None,  # else each connection looks for them in the home folder
+            x509_trusted_cert_paths=[],
         )
         self._jump_slots: dict[str, asyncio.Semaphore] = {}
 
@@ -240,6 +245,7 @@ class SshTransport:
             process = _Process()
             await connection.create_session(lambda: process, command, encoding=None, window=2 * _UNREAD)
             without_packet_log(process.channel)
+            with_sealed_data(connection, process.channel)
         except (OSError, asyncssh.Error) as error:
             raise TransportError(finding("LF505", f"{device.name} would not start a command: {why(error)}")) from error
         shown = connection.get_server_host_key()

@@ -10,6 +10,7 @@ from typing import Any
 import asyncssh
 import pytest
 from litefleet_controller.devices.transport.lighter import (
+    with_log_level_first,
     with_login_before_accept,
     with_one_keepalive_timer,
     with_signature_at_once,
@@ -212,3 +213,31 @@ def test_a_keepalive_sets_no_timer_for_each_packet_and_still_ends_a_silent_conne
     few, same = asyncio.run(keepalive_timers(light=True))
     assert few < 10
     assert same == reason == "Server not responding to keepalive"
+
+
+def test_a_line_of_the_log_is_made_only_where_it_is_read(caplog: pytest.LogCaptureFixture) -> None:
+    class Connection:
+        """As much of one as the logger needs."""
+
+        def __init__(self) -> None:
+            self._logger = asyncssh.logging.SSHLogger()
+
+    class Value:
+        """Counts how often it is written as text."""
+
+        texts = 0
+
+        def __str__(self) -> str:
+            Value.texts += 1
+            return "value"
+
+    connection = Connection()
+    with_log_level_first(connection)
+    channel = connection._logger.get_child(context="chan=0")
+    for number, logger in enumerate((connection._logger, channel)):
+        with caplog.at_level(logging.WARNING, "asyncssh"):
+            logger.info("an %s", [Value()])
+            assert Value.texts == number
+            logger.warning("a %s", [Value()])
+    assert Value.texts == 2
+    assert [record.getMessage() for record in caplog.records] == ["a value", "[chan=0] a value"]
