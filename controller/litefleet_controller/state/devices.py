@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from .bulk import BulkStatement
 from .model import Confirmed, KnownDevice
 from .records import confirmed_from, confirmed_values, known_from
 from .tables import (
@@ -51,10 +52,12 @@ def all_known(connection: sa.Connection) -> dict[str, KnownDevice]:
     return {stored.device: known_from(stored) for stored in connection.execute(chosen)}
 
 
-_DELETE_CONFIRMED = sa.delete(confirmed).where(
-    confirmed.c.device == sa.bindparam("at_device"), confirmed.c.model == sa.bindparam("at_model")
+_DELETE_CONFIRMED = BulkStatement(
+    sa.delete(confirmed).where(
+        confirmed.c.device == sa.bindparam("at_device"), confirmed.c.model == sa.bindparam("at_model")
+    )
 )
-_INSERT_CONFIRMED = sa.insert(confirmed)
+_INSERT_CONFIRMED = BulkStatement(sa.insert(confirmed))
 
 
 def confirm(connection: sa.Connection, entries: Sequence[Confirmed]) -> None:
@@ -63,8 +66,8 @@ def confirm(connection: sa.Connection, entries: Sequence[Confirmed]) -> None:
     if not latest:
         return
     keys = [{"at_device": device, "at_model": model} for device, model in latest]
-    connection.execute(_DELETE_CONFIRMED, keys)
-    connection.execute(_INSERT_CONFIRMED, [confirmed_values(entry) for entry in latest.values()])
+    _DELETE_CONFIRMED.run(connection, keys)
+    _INSERT_CONFIRMED.run(connection, [confirmed_values(entry) for entry in latest.values()])
 
 
 def forget_confirmed(connection: sa.Connection, names: Sequence[str]) -> None:

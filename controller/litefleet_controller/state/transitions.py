@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from ..devices.outcome import DeviceOutcome
 from ..rollout import DeviceEvent, DeviceRow, IllegalMove
 from ..rollout.states import move_device
+from .bulk import BulkStatement
 from .devices import confirm
 from .model import Conflict, RowChange
 from .records import row_values
@@ -21,14 +22,16 @@ _KEY = ("rollout", "device", "model")
 _MOST = 200  # findings or measured values of one row: the rest of what a device sends is ignored
 
 
-_INSERT_TRANSITION = sa.insert(transitions)  # statements of every move are built once
-_DELETE_OUTCOME = sa.delete(outcomes).where(*(outcomes.c[name] == sa.bindparam(f"at_{name}") for name in _KEY))
-_UPDATE_OUTCOME = (
+_INSERT_TRANSITION = BulkStatement(sa.insert(transitions))
+_DELETE_OUTCOME = BulkStatement(
+    sa.delete(outcomes).where(*(outcomes.c[name] == sa.bindparam(f"at_{name}") for name in _KEY))
+)
+_UPDATE_OUTCOME = BulkStatement(
     sa.update(outcomes)
     .where(*(outcomes.c[name] == sa.bindparam(f"at_{name}") for name in _KEY))
     .values(at=sa.bindparam("new_at"), outcome=sa.bindparam("new_outcome"))
 )
-_INSERT_OUTCOME = (sa.insert(outcomes), sa.insert(findings), sa.insert(measurements))
+_INSERT_OUTCOME = tuple(BulkStatement(sa.insert(table)) for table in (outcomes, findings, measurements))
 
 
 def insert_rows(connection: sa.Connection, rollout_id: str, rows: Sequence[DeviceRow]) -> None:
@@ -80,7 +83,7 @@ def move(connection: sa.Connection, rollout_id: str, changes: Sequence[RowChange
     for change in changes:
         _check(change)
     _update(connection, rollout_id, [(change.before, change.after) for change in changes])
-    connection.execute(_INSERT_TRANSITION, [_transition(rollout_id, change, now) for change in changes])
+    _INSERT_TRANSITION.run(connection, [_transition(rollout_id, change, now) for change in changes])
     _store_outcomes(connection, rollout_id, changes, now)
     confirm(connection, [change.confirmed for change in changes if change.confirmed is not None])
     link_releases(connection, rollout_id, [c.after.release for c in changes if c.after.release != c.before.release])
@@ -121,16 +124,18 @@ def _check(change: RowChange) -> None:
         raise IllegalMove(f"a device that is {before.state} is not {after.state} after {change.event}")
 
 
-_UPDATE = sa.update(rollout_rows).where(
-    *(rollout_rows.c[name] == sa.bindparam(f"at_{name}") for name in _KEY),
-    rollout_rows.c.state == sa.bindparam("at_state"),
+_UPDATE = BulkStatement(
+    sa.update(rollout_rows).where(
+        *(rollout_rows.c[name] == sa.bindparam(f"at_{name}") for name in _KEY),
+        rollout_rows.c.state == sa.bindparam("at_state"),
+    )
 )
 
 
 def _update(connection: sa.Connection, rollout_id: str, pairs: Sequence[tuple[DeviceRow, DeviceRow]]) -> None:
     """Write rows where the stored ones are in the states that are believed; Conflict names the first that is not."""
     values = [_update_values(rollout_id, before, after) for before, after in pairs]
-    if connection.execute(_UPDATE, values).rowcount != len(pairs):
+    if _UPDATE.run(connection, values) != len(pairs):
         raise Conflict(_conflict(connection, rollout_id, pairs))
 
 
@@ -198,7 +203,7 @@ def _update_outcomes(
         {"at_rollout": rollout_id, "at_device": device, "at_model": model, "new_at": now, "new_outcome": one.to_dict()}
         for (device, model), one in latest.items()
     ]
-    if values and connection.execute(_UPDATE_OUTCOME, values).rowcount != len(values):
+    if values and _UPDATE_OUTCOME.run(connection, values) != len(values):
         raise Conflict(f"an outcome of {rollout_id} is no longer stored; nothing was written")
 
 
@@ -208,7 +213,7 @@ def _insert_outcomes(
     if not latest:
         return
     keys = [{"at_rollout": rollout_id, "at_device": device, "at_model": model} for device, model in latest]
-    connection.execute(_DELETE_OUTCOME, keys)  # findings and measurements go with it
+    _DELETE_OUTCOME.run(connection, keys)  # findings and measurements go with it
     rows: tuple[list[dict[str, object]], ...] = ([], [], [])
     for (device, model), outcome in latest.items():
         key = {"rollout": rollout_id, "device": device, "model": model}
@@ -217,7 +222,7 @@ def _insert_outcomes(
         rows[2].extend({**key, **values} for values in _measurements(outcome))
     for insert, values in zip(_INSERT_OUTCOME, rows, strict=True):
         if values:
-            connection.execute(insert, values)
+            insert.run(connection, values)
 
 
 def _findings(outcome: DeviceOutcome) -> Iterator[dict[str, object]]:
