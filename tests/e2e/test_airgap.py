@@ -19,7 +19,7 @@ from litefleet_controller.build.toolchain import Toolchains, default_cache
 from litefleet_controller.config import load_config
 from litefleet_controller.config.model import SigningConfig
 from litefleet_controller.devices.agent_archive import agent_archive
-from litefleet_controller.devices.deliver import Release
+from litefleet_controller.devices.release import Release
 from litefleet_controller.signing.signer import Signer
 from litefleet_inventory.model import Device
 

@@ -16,9 +16,9 @@ from litefleet_agent.findings import Verdict
 from litefleet_controller.config import load_config
 from litefleet_controller.demo import EmbeddedFleet
 from litefleet_controller.devices.agent_client import Request, RequestRejected
-from litefleet_controller.devices.deliver import Release
 from litefleet_controller.devices.outcome import DeviceOutcome
 from litefleet_controller.devices.progress import QuietProgress
+from litefleet_controller.devices.release import Release
 from litefleet_controller.devices.visit import DeviceSession, open_session
 from litefleet_controller.operations import Target, open_state, roll_back, spread_trust, write_for
 from litefleet_controller.operations.reconcile import reconcile

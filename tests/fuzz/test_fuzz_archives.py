@@ -18,7 +18,7 @@ from litefleet_agent.releases.runtimes import drop_runtime, unpack_runtime
 from litefleet_agent.releases.store import StoreError, release_id
 from litefleet_controller.airgap.write import write_bundle
 from litefleet_controller.devices.agent_archive import AgentArchive
-from litefleet_controller.devices.deliver import Release
+from litefleet_controller.devices.release import Release
 
 from tests.agent.support.release_fixtures import opened
 from tests.fuzz.harness import Reader, Values, fuzz

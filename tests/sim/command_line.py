@@ -24,7 +24,7 @@ from litefleet_agent.facts import Facts
 from litefleet_agent.findings import Finding, finding
 from litefleet_controller.cli.main import main
 from litefleet_controller.devices import agent_archive as agent_archive_module
-from litefleet_controller.devices.deliver import Release
+from litefleet_controller.devices.release import Release
 from litefleet_controller.operations import context, resume
 from litefleet_controller.project.project import Project
 from litefleet_controller.state import State

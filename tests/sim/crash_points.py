@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from litefleet_controller.devices.deliver import Release
+from litefleet_controller.devices.release import Release
 from litefleet_controller.rollout import DeviceRow, Rollout, RolloutEvent
 from litefleet_controller.state import State
 from litefleet_controller.state.model import Confirmed, FleetLock, KnownDevice, RowChange

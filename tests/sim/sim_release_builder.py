@@ -11,7 +11,8 @@ from litefleet_agent.facts import Facts
 from litefleet_agent.findings import Finding
 from litefleet_agent.releases.store import release_id
 from litefleet_controller.common.errors import FindingError
-from litefleet_controller.devices.deliver import Release, kind_of
+from litefleet_controller.devices.deliver import kind_of
+from litefleet_controller.devices.release import Release
 from litefleet_inventory.model import Device
 
 __all__ = ["SimSupply"]

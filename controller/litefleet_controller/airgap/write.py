@@ -17,7 +17,7 @@ from litefleet_agent.releases.store import release_id
 from ..common.errors import LitefleetError
 from ..common.files import sha256_of, write_atomically
 from ..devices.agent_archive import AgentArchive
-from ..devices.deliver import Release
+from ..devices.release import Release
 from ..signing.signer import BUNDLE_NAMESPACE, Signer
 
 AGENT_NAME = "litefleet-agent.pyz"  # beside the bundle: a device that was never contacted has no agent

@@ -24,7 +24,8 @@ from ..config import Config
 from ..config.choices import GoldenSpec, RuntimeChoice
 from ..config.model import DataSetFields
 from ..config.runtimes import RuntimeConfig
-from ..devices.deliver import Release, is_special, kind_of
+from ..devices.deliver import is_special, kind_of
+from ..devices.release import Release
 from .artifacts import ArtifactStore
 from .conversion.convert import Artifact, admit, convert_with_any
 from .conversion.params import ParamsError

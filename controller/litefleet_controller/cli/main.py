@@ -8,10 +8,12 @@ The sentence is on stderr in any case.
 from __future__ import annotations
 
 import contextlib
+import copy
 import gc
 import io
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -28,6 +30,7 @@ from .common import Stdout, app, in_words, say, set_lang, show
 # Newer typer releases contain a click of their own, so the class of the installed click would not catch their errors.
 _WRONG_USE: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 _COLLECTED_AFTER = 50_000  # objects made and not yet freed; Python's own figure is 700
+_COMPLETION = "_LITEFLEET_COMPLETE"  # set by the shell's completion, which asks for commands and options
 _SIGINT = 130  # typer's exit code for a Ctrl-C that reaches it
 
 
@@ -46,7 +49,18 @@ def main(argv: list[str] | None = None) -> None:
     lang = asked_in(args)
     set_lang(lang)
     boundary = _Boundary(args)
-    sys.exit(boundary.exit_code(lambda: app(args=argv, prog_name="litefleet", standalone_mode=False, obj=lang)))
+    program = _with_command(args)
+    sys.exit(boundary.exit_code(lambda: program(args=argv, prog_name="litefleet", standalone_mode=False, obj=lang)))
+
+
+def _with_command(args: Sequence[str]) -> typer.Typer:
+    """Return the program with the one command that its first word names, else with all: to make all takes a tenth of `status`."""
+    named = [one for one in app.registered_commands if args and one.name == args[0]]
+    if not named or _COMPLETION in os.environ:
+        return app
+    program = copy.copy(app)
+    program.registered_commands = named
+    return program
 
 
 def collect_rarely() -> None:

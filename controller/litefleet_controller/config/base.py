@@ -34,7 +34,7 @@ Version = Annotated[str, BeforeValidator(as_written), Field(min_length=1)]
 class Strict(BaseModel):
     """A model that rejects unknown keys and is immutable."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class TextOrMapping(Strict):

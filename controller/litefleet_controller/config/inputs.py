@@ -34,7 +34,7 @@ def _numbers(value: object, depth: int = 0) -> Numbers:
 class InputConfig(BaseModel):
     """One input; written as a list of sizes, as one number (its value), or as a mapping."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     plain: tuple[float, ...] = Field(default=(), exclude=True)
     dims: tuple[Dim, ...] = ()

@@ -251,12 +251,12 @@ class ModelConfig(Strict):
     source: SourceConfig | None = None
     nb: dict[ArchName, FilePath] = Field(default_factory=dict)
     inputs: dict[str, InputConfig] = Field(default_factory=dict)
-    golden: GoldenConfig = GoldenConfig()
-    options: OptionsConfig = OptionsConfig()
+    golden: GoldenConfig = Field(default_factory=dict, validate_default=True)
+    options: OptionsConfig = Field(default_factory=dict, validate_default=True)
     targets: dict[ArchName, str] = Field(default_factory=dict)
-    tolerance: ToleranceConfig = ToleranceConfig()
+    tolerance: ToleranceConfig = Field(default_factory=dict, validate_default=True)
     outputs: dict[str, OutputConfig] = Field(default_factory=dict)
-    gates: Gates = Gates()
+    gates: Gates = Field(default_factory=dict, validate_default=True)
     preprocess: PreprocessConfig | None = None  # of pictures that `litefleet infer` is given
     engine: EngineConfig = EngineConfig()  # threads, power mode, OpenCL, NNAdapter
 
@@ -393,21 +393,21 @@ class Config(Strict):
 
     inventory: InventoryConfig = Field(default_factory=lambda: {"yaml": "fleet.yaml"}, validate_default=True)
     store: FilePath = Field(default=Path(".litefleet"), validate_default=True)
-    toolchain: ToolchainConfig = ToolchainConfig()
+    toolchain: ToolchainConfig = Field(default_factory=dict, validate_default=True)
     models: Annotated[dict[Annotated[str, AfterValidator(_checked_name)], ModelConfig], Field(min_length=1)]
     runtimes: dict[Annotated[str, AfterValidator(_canonical_or_free)], RuntimesConfig] = Field(default_factory=dict)
-    python: PythonsConfig = PythonsConfig()
-    verify: VerifyConfig = VerifyConfig()
-    ssh: SshConfig = Field(default_factory=SshConfig)
-    bandwidth: BandwidthConfig = BandwidthConfig()
-    site_cache: SiteCacheConfig = SiteCacheConfig()
-    rollout: Policy = Policy()
+    python: PythonsConfig = Field(default_factory=dict, validate_default=True)
+    verify: VerifyConfig = Field(default_factory=dict, validate_default=True)
+    ssh: SshConfig = Field(default_factory=dict, validate_default=True)
+    bandwidth: BandwidthConfig = Field(default_factory=dict, validate_default=True)
+    site_cache: SiteCacheConfig = Field(default_factory=dict, validate_default=True)
+    rollout: Policy = Field(default_factory=dict, validate_default=True)
     signing: SigningConfig | None = None
-    cluster: ClusterConfig = ClusterConfig()
+    cluster: ClusterConfig = Field(default_factory=dict, validate_default=True)
     state: str = (
         ""  # a file, relative to this configuration's folder, or a database URL; "" = state.db in the store's folder
     )
-    history: HistoryConfig = HistoryConfig()
+    history: HistoryConfig = Field(default_factory=dict, validate_default=True)
     notify: Annotated[dict[Annotated[str, AfterValidator(_checked_name)], ReceiverConfig], Field(max_length=20)] = (
         Field(default_factory=dict)
     )

@@ -26,7 +26,7 @@ Factor = Annotated[float, BeforeValidator(_fraction), Field(allow_inf_nan=False)
 class _Strict(BaseModel):
     """A model that rejects unknown keys and is immutable."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 # how a size is given -> the keys that it takes, and those that may come with them

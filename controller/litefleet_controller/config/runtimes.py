@@ -102,7 +102,7 @@ RuntimesConfig = Annotated[tuple[RuntimeConfig, ...], BeforeValidator(_listed), 
 class PythonsConfig(BaseModel):
     """A mirror of Debian's packages, and archives or folders of one's own by architecture; by default the machine's apt."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     mirror: str = ""  # the URL that `dists/` and `pool/` are under
     suite: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9/.-]{0,60}$")] = "bookworm"

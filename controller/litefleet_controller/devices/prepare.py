@@ -17,8 +17,9 @@ from ..common.checked import mapping_or_empty, sequence_or_empty
 from ..common.errors import FindingError
 from ..rollout.policy import Keep
 from .agent_client import RequestRejected
-from .deliver import Release, bytes_to_store, old_agent_findings, pushes, room_request, space_finding, with_files
+from .deliver import bytes_to_store, old_agent_findings, pushes, room_request, space_finding, with_files
 from .outcome import DeviceOutcome
+from .release import Release
 from .sending import made_there, smallest
 from .steps import HelloCheck, ReleaseProvider
 from .visit import DeviceSession, SessionFactory, open_session

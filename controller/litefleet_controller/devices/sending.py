@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from .agent_client import Request, RequestRejected
-from .deliver import Release, deltas, for_neighbours, packed, with_blobs
+from .deliver import deltas, for_neighbours, packed, with_blobs
+from .release import Release
 from .resume import continued
 from .site_cache import LEAST_SIZE
 from .visit import DeviceSession

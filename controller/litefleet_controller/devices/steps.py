@@ -19,7 +19,6 @@ from ..rollout import DeviceEvent
 from ..rollout.policy import Keep, Regression
 from .agent_client import Request, RequestRejected
 from .deliver import (
-    Release,
     measurements_of,
     merge_findings,
     old_agent_findings,
@@ -34,6 +33,7 @@ from .deliver import (
 from .identity import Identity
 from .outcome import DeviceOutcome
 from .regression import BENCH_LIMIT_S, bench_request, confirmed, other_engine, regressions
+from .release import Release
 from .sending import made_there, smallest
 from .visit import DeviceSession, SessionFactory, open_session
 

@@ -13,7 +13,7 @@ from litefleet_inventory.model import Device
 
 from ..airgap.write import WrittenBundle, write_bundle
 from ..common.errors import FindingError, UsageError
-from ..devices.deliver import Release
+from ..devices.release import Release
 from ..project import Options
 from .context import ProgressFor, RolloutContext, open_context
 

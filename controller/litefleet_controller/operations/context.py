@@ -19,12 +19,13 @@ from ..common.checked import mapping_or_empty
 from ..common.errors import LitefleetError
 from ..common.operator import actor
 from ..config import Config
-from ..devices.deliver import Release, revert_findings
+from ..devices.deliver import revert_findings
 from ..devices.identity import Identity
 from ..devices.kept_sessions import KeptSessions, most_kept
 from ..devices.outcome import DeviceOutcome, RunReport
 from ..devices.prepare import prepare_device
 from ..devices.progress import Progress
+from ..devices.release import Release
 from ..devices.steps import Evaluator, HelloCheck, Mode, WaitPolicy, run_device
 from ..devices.visit import SessionFactory
 from ..project import Options

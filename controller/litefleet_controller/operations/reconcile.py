@@ -11,9 +11,10 @@ from litefleet_inventory.model import Device
 from litefleet_inventory.select import select
 
 from ..common.checked import mapping_or_empty
-from ..devices.deliver import Release, fingerprint_of, measurements_of
+from ..devices.deliver import fingerprint_of, measurements_of
 from ..devices.identity import Identity
 from ..devices.outcome import DeviceOutcome, Interrupted, RunReport
+from ..devices.release import Release
 from ..devices.steps import WaitPolicy
 from ..devices.visit import DeviceSession, open_session
 from ..project import Options

@@ -14,7 +14,6 @@ from litefleet_inventory import Device, Inventory, InventoryError, SelectError, 
 
 from ..common.errors import ConfigError, UsageError
 from ..config import Config, load_config
-from ..devices.transport.ssh_config import DEFAULT_FILES, SshConfig
 from . import Options
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from ..devices.progress import Progress
     from ..devices.transport.hostkeys import HostKeys, HostTrust
     from ..devices.transport.ssh import SshTransport
+    from ..devices.transport.ssh_config import SshConfig
     from ..devices.visit import SessionFactory
     from ..state import State
 
@@ -124,6 +124,8 @@ def skipped_lines(host_keys: HostTrust) -> list[str]:
 
 def open_project(options: Options) -> Project:
     """Return the project.  Raises: ConfigError or UsageError with every problem, before a device is contacted."""
+    from ..devices.transport.ssh_config import SshConfig
+
     config = load_config(options.config)
     inventory, devices = _devices(config, options)
     ssh_config = SshConfig(_ssh_files(config), "known_hosts" not in config.ssh.model_fields_set)
@@ -138,6 +140,8 @@ def open_project(options: Options) -> Project:
 
 def _ssh_files(config: Config) -> tuple[Path, ...]:
     """Return the files of the SSH configuration that `ssh.config` asks for."""
+    from ..devices.transport.ssh_config import DEFAULT_FILES
+
     chosen = config.ssh.config
     return DEFAULT_FILES if chosen is True else (chosen,) if isinstance(chosen, Path) else ()
 

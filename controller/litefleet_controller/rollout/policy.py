@@ -52,7 +52,7 @@ WaveSize = Annotated[int | str, BeforeValidator(_wave)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class GateLimit(_Strict):
@@ -87,7 +87,7 @@ class Gates(_Strict):
     wave: GateLimit = GateLimit(share=0.2)  # of one wave
     total: GateLimit = GateLimit(share=0.1)  # of all
     cluster: ClusterLimit = ClusterLimit(count=3)
-    regression: Regression = Regression()
+    regression: Regression = Field(default_factory=dict, validate_default=True)
 
     @classmethod
     def none(cls) -> Gates:
@@ -141,9 +141,9 @@ class Policy(_Strict):
     windows: tuple[Annotated[str, AfterValidator(check_window)], ...] = ()  # "Mon-Fri 22:00-05:00"; none: always
     timezone: Annotated[str, AfterValidator(check_zone)] = "UTC"
     lease: Annotated[float, BeforeValidator(_duration), Field(ge=10, le=7 * 86400)] = 600.0
-    gates: Gates = Gates()
-    retry: Retry = Retry()
-    keep: Keep = Keep()
+    gates: Gates = Field(default_factory=dict, validate_default=True)
+    retry: Retry = Field(default_factory=dict, validate_default=True)
+    keep: Keep = Field(default_factory=dict, validate_default=True)
 
     @model_validator(mode="after")
     def _ends_with_all(self) -> Policy:

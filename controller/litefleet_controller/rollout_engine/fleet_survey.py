@@ -15,7 +15,6 @@ from ..common.checked import mapping_or_empty
 from ..common.errors import FindingError
 from ..common.text import sanitize
 from ..devices.deliver import (
-    Release,
     deltas,
     fingerprint_of,
     kind_of,
@@ -29,6 +28,7 @@ from ..devices.deliver import (
 from ..devices.fan_out import in_order, run_bounded
 from ..devices.outcome import DeviceOutcome, unexpected
 from ..devices.progress import Progress
+from ..devices.release import Release
 from ..devices.shared_facts import FactsForm, shared_facts
 from ..devices.steps import ReleaseProvider
 from ..devices.visit import DeviceSession, SessionFactory, open_session

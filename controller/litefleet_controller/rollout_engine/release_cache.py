@@ -10,7 +10,8 @@ from litefleet_agent.findings import Finding
 from litefleet_inventory.model import Device
 
 from ..common.errors import FindingError
-from ..devices.deliver import Release, is_special, kind_of
+from ..devices.deliver import is_special, kind_of
+from ..devices.release import Release
 from ..devices.steps import ReleaseProvider
 from ..rollout import DeviceRow
 

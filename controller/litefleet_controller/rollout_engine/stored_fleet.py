@@ -13,7 +13,7 @@ from litefleet_agent.errors import AgentError
 from litefleet_agent.facts import Facts
 from litefleet_inventory.model import Device
 
-from ..devices.deliver import Release
+from ..devices.release import Release
 from ..devices.steps import ReleaseProvider
 from ..state import State
 from ..state.model import Confirmed, KnownDevice

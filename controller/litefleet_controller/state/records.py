@@ -11,7 +11,7 @@ from typing import Any, get_args
 from litefleet_agent.findings import Verdict
 
 from ..common.checked import mapping_or_empty
-from ..devices.deliver import Release
+from ..devices.release import Release
 from ..rollout import DeviceRow, DeviceState, Policy, Rollout, RolloutState, Wave
 from ..rollout.model import Kind
 from .model import Confirmed, KnownDevice

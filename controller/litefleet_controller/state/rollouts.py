@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterable, Sequence
 import sqlalchemy as sa
 
 from ..common.checked import mapping
-from ..devices.deliver import Release
 from ..devices.outcome import DeviceOutcome
+from ..devices.release import Release
 from ..rollout import DeviceRow, DeviceState, IllegalMove, Rollout, RolloutEvent, RolloutState
 from ..rollout.states import move_rollout
 from .model import Confirmed, Conflict

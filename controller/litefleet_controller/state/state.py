@@ -12,9 +12,9 @@ from typing import Any
 import sqlalchemy as sa
 from litefleet_agent.releases.journal import Told
 
-from ..devices.deliver import Release
 from ..devices.identity import Identity
 from ..devices.outcome import DeviceOutcome
+from ..devices.release import Release
 from ..rollout import DeviceEvent, DeviceRow, Rollout, RolloutEvent
 from . import audit_log, brief, device_history, device_views, devices, fleet_lock, identity, outbox, rollouts, versions
 from . import transitions as row_transitions

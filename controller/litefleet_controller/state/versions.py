@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from ..devices.deliver import Release
+from ..devices.release import Release
 from .tables import releases
 
 _HASH = 6  # characters of the recipe's SHA-256

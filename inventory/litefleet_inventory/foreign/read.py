@@ -1,4 +1,7 @@
-"""Converts a source of another tool to the text of a litefleet inventory."""
+"""Converts a source of another tool to the text of a litefleet inventory.
+
+The reader of a kind is imported when a file is of that kind: every command loads this module, and few inventories are foreign.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,13 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
 from ..problems import Place, Problems
-from .ansible import read_ansible, read_listing
 from .found import Found, as_text
-from .ssh_config import read_ssh_config
-from .tables import read_csv, read_netbox
 
 MAX_BYTES = 32 * 1024 * 1024
 _SCRIPT_LIMIT_S = 60.0
@@ -30,6 +31,8 @@ class Converted(NamedTuple):
 
 def _script(path: Path, found: Found) -> None:
     """Run an executable Ansible inventory with --list and read what it prints."""
+    from .ansible import read_listing
+
     try:
         done = subprocess.run(  # noqa: S603 - a program that the operator names, as with Ansible
             [str(path.absolute()), "--list"], capture_output=True, timeout=_SCRIPT_LIMIT_S, check=False
@@ -75,20 +78,21 @@ def is_script(path: Path, kind: str) -> bool:
     return kind == "ansible" and not text_file and path.is_file() and os.access(path, os.X_OK)
 
 
-def _ansible(path: Path, found: Found) -> None:
-    if is_script(path, "ansible"):
-        _script(path, found)
-        return
-    read_ansible(path, found)
-
-
-_READERS: Mapping[str, Callable[[Path, Found], None]] = {
-    "ansible": _ansible,
-    "ssh_config": read_ssh_config,
-    "csv": read_csv,
-    "netbox": read_netbox,
+_READERS: Mapping[str, tuple[str, str]] = {  # kind: (module, function)
+    "ansible": ("ansible", "read_ansible"),
+    "ssh_config": ("ssh_config", "read_ssh_config"),
+    "csv": ("tables", "read_csv"),
+    "netbox": ("tables", "read_netbox"),
 }
 KINDS = tuple(_READERS)
+
+
+def _read(path: Path, kind: str, found: Found) -> None:
+    if is_script(path, kind):
+        _script(path, found)
+        return
+    module, function = _READERS[kind]
+    getattr(import_module(f".{module}", __package__), function)(path, found)
 
 
 def convert(path: Path, kind: str) -> Converted:
@@ -104,7 +108,7 @@ def convert(path: Path, kind: str) -> Converted:
         elif path.is_file() and path.stat().st_size > MAX_BYTES:
             problems.add(Place(str(path)), f"larger than {MAX_BYTES // 1024**2} MiB; is this an inventory?")
         else:
-            _READERS[kind](path, found)
+            _read(path, kind, found)
     except UnicodeDecodeError as error:
         wrong = f"byte {error.start + 1} is not UTF-8; save the file as UTF-8"
         problems.add(Place(str(path)), f"cannot be read as {kind}: {wrong}")

@@ -18,7 +18,7 @@ from litefleet_controller.airgap.write import write_bundle
 from litefleet_controller.common.errors import FindingError, LitefleetError
 from litefleet_controller.config.model import SigningConfig
 from litefleet_controller.devices.agent_archive import agent_archive
-from litefleet_controller.devices.deliver import Release
+from litefleet_controller.devices.release import Release
 from litefleet_controller.signing.signer import BUNDLE_NAMESPACE, Signer
 from litefleet_controller.signing.sshsig import signer_of
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from litefleet_controller.devices.deliver import Release, old_agent_findings
+from litefleet_controller.devices.deliver import old_agent_findings
+from litefleet_controller.devices.release import Release
 
 PLAIN = Release("1" * 64, manifest={"schema": 1})
 ASKS = Release("2" * 64, manifest={"schema": 1, "engine": {"threads": 2, "power_mode": "LITE_POWER_HIGH"}})

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from litefleet_agent.facts import Facts
 from litefleet_controller.devices.agent_client import Request
-from litefleet_controller.devices.deliver import Release, space_finding
+from litefleet_controller.devices.deliver import space_finding
+from litefleet_controller.devices.release import Release
 from litefleet_controller.devices.resume import continued
 
 DATA = random.Random(5).getrandbits(8 * 300_000).to_bytes(300_000, "big")

@@ -12,8 +12,9 @@ import pytest
 from litefleet_agent.facts import Disk, Facts, Package, PythonFacts
 from litefleet_agent.facts.libraries import WATCHED
 from litefleet_agent.findings import Certainty, Verdict
-from litefleet_controller.devices.deliver import Release, kind_of
+from litefleet_controller.devices.deliver import kind_of
 from litefleet_controller.devices.outcome import DeviceOutcome
+from litefleet_controller.devices.release import Release
 from litefleet_controller.doctor.device_checks import judge_device
 from litefleet_controller.doctor.devices import Probed, _judge_space, _recipes
 from litefleet_controller.project import Options

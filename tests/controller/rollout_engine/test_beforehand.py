@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from litefleet_agent.facts import Disk, Facts, Package
 from litefleet_agent.findings import Verdict, finding
-from litefleet_controller.devices.deliver import Release
+from litefleet_controller.devices.release import Release
 from litefleet_controller.rollout import DeviceState
 from litefleet_controller.rollout_engine.fleet_survey import ProbeResult, _plan_one
 from litefleet_inventory.model import Device

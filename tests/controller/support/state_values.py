@@ -10,8 +10,8 @@ from typing import Any
 
 import psycopg
 from litefleet_agent.findings import Verdict, finding
-from litefleet_controller.devices.deliver import Release
 from litefleet_controller.devices.outcome import DeviceOutcome
+from litefleet_controller.devices.release import Release
 from litefleet_controller.rollout import DeviceEvent, DeviceRow, DeviceState, Policy, Rollout, RolloutState, Wave
 from litefleet_controller.rollout.states import move_device
 from litefleet_controller.state import Confirmed, FleetLock, Owner, RowChange, State
