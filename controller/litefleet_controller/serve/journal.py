@@ -1,25 +1,28 @@
 """What the server keeps across its own restart: jobs and their results, and the answers to requests with an Idempotency-Key.
 
 One small SQLite file beside the project's reports.  It is no part of the fleet's state: without it, nothing but the list of
-earlier jobs and the protection of a repeated request is lost.
+earlier jobs and the protection of a repeated request is lost.  Entries for the audit log are in it until they are moved there.
 """
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..common.errors import LitefleetError
 
 _KEPT_S = 7 * 86400.0  # of requests and jobs
 _MOST_REQUESTS = 20_000
 _MOST_JOBS = 500
+_MOST_ENTRIES = 10_000  # for the audit log
 _MOST_RESULTS = 40  # of jobs: a plan of 10,000 devices has megabytes
 _TABLES = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -30,11 +33,24 @@ CREATE TABLE IF NOT EXISTS requests (
   PRIMARY KEY (person, key)
 );
 CREATE INDEX IF NOT EXISTS requests_by_time ON requests (at);
+CREATE TABLE IF NOT EXISTS audit_entries (
+  number INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, who TEXT NOT NULL, action TEXT NOT NULL, what TEXT NOT NULL
+);
 """
 
 
 class JournalError(LitefleetError):
     """The journal's file cannot be used."""
+
+
+class KeptEntry(NamedTuple):
+    """An entry that is to be in the audit log; `number` grows, `at` is when it was noted, in seconds since the epoch."""
+
+    number: int
+    at: float
+    who: str
+    action: str
+    what: Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -141,3 +157,26 @@ class Journal:
         with self._open() as database:
             found = database.execute("SELECT result FROM jobs WHERE id = ?", (ident,)).fetchone()
         return None if found is None or found[0] is None else zlib.decompress(found[0]).decode()
+
+    def keep_entry(self, who: str, action: str, what: Mapping[str, object]) -> int:
+        """Keep an entry for the audit log, and return its number."""
+        with self._open() as database:
+            count = database.execute("SELECT count(*) FROM audit_entries").fetchone()[0]
+            if count >= _MOST_ENTRIES:
+                raise JournalError(f"{count} entries wait for the audit log already: is the state's database locked?")
+            values = (self._clock(), who, action, json.dumps(dict(what)))
+            added = database.execute("INSERT INTO audit_entries (at, who, action, what) VALUES (?, ?, ?, ?)", values)
+            return int(added.lastrowid or 0)
+
+    def entries(self) -> list[KeptEntry]:
+        """Return the entries that wait for the audit log, the oldest first."""
+        with self._open() as database:
+            found = database.execute(
+                "SELECT number, at, who, action, what FROM audit_entries ORDER BY number"
+            ).fetchall()
+        return [KeptEntry(number, at, who, action, json.loads(what)) for number, at, who, action, what in found]
+
+    def forget_entry(self, number: int) -> None:
+        """Delete an entry that is in the audit log now."""
+        with self._open() as database:
+            database.execute("DELETE FROM audit_entries WHERE number = ?", (number,))

@@ -65,10 +65,12 @@ def listening(settings: ServeSettings) -> socket.socket:
 def run(service: Service, listener: socket.socket, started: Callable[[], None]) -> None:
     """Serve until SIGINT or SIGTERM, then finish the requests under way; `started` is called before the first request."""
     started()
+    service.entries.start()
     try:
         with suppress(KeyboardInterrupt):  # uvicorn raises the signal again when it has stopped
             Server(configuration(service), service).run([listener])
     finally:
+        service.entries.close()
         service.jobs.close()
         service.opened.close()
 

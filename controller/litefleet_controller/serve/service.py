@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ from ..config import Config, load_config
 from ..project import Options
 from ..project.project import Project, open_project, open_state
 from ..state import State
+from .auth.audit_queue import AuditQueue
 from .auth.auth import Auth
 from .jobs import Jobs
 from .live import Live
@@ -92,11 +93,18 @@ class Service:
     metrics: KeptMetrics = field(default_factory=KeptMetrics)
     opened: Opened = field(init=False)
     jobs: Jobs = field(init=False)
+    entries: AuditQueue = field(init=False)  # for the audit log
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "opened", Opened(self.options))
         object.__setattr__(self, "jobs", Jobs(lambda: self.config().store / "serve.db"))
-        self.auth.log.write = lambda who, action, what: self.opened.state().log(who, action, what)
+        entries = AuditQueue(self._log, lambda: self.jobs.journal)
+        object.__setattr__(self, "entries", entries)
+        self.auth.log.write = entries.add
+
+    def _log(self, who: str, action: str, what: Mapping[str, object]) -> None:
+        with self.state() as state:
+            state.log(who, action, what)
 
     def config(self) -> Config:
         """Return the configuration as its file is now.  Raises: ConfigError."""

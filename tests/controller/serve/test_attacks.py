@@ -19,6 +19,7 @@ def service(tmp_path):
 
 
 def audited(service, action):
+    assert service.entries.settle(20)
     with service.state() as state:
         return [entry for entry in state.audit() if entry.action == action]
 

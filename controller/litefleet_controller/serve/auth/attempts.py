@@ -109,7 +109,7 @@ class LoginLog:
         self._left_out = 0
 
     def note(self, who: str, action: str, what: Mapping[str, object]) -> None:
-        """Write an entry; it blocks.  An audit log that cannot be written keeps nobody from logging in."""
+        """Write an entry; it may block for a moment.  An audit log that cannot be written keeps nobody from logging in."""
         try:
             self.write(who, action, what)
         except LitefleetError as error:
