@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
@@ -95,7 +95,15 @@ class RemoteProject:
 
     def status(self, rollout_id: str = "") -> RolloutStatus:
         """Return where a rollout stands; the latest if `rollout_id` is empty."""
-        return _status(self._get(f"/rollouts/{_part(rollout_id or 'latest')}"))
+        summary = self._summary(rollout_id)
+        if "devices" in summary:
+            return _status(summary)
+        devices: list[dict[str, Any]] = []
+        outcomes: list[dict[str, Any]] = []
+        for page in self._each_page(f"/rollouts/{_part(summary['rollout']['id'])}/devices", {}, _PAGE):
+            devices += page["devices"]
+            outcomes += page["outcomes"]
+        return _status({**summary, "devices": devices, "outcomes": outcomes})
 
     def rollouts(self, last: int = 100) -> tuple[Rollout, ...]:
         """Return the latest rollouts, the newest first."""
@@ -170,7 +178,15 @@ class RemoteProject:
         return {"select": self.limit, "models": list(self.models)}
 
     def _rollout(self, rollout_id: str) -> str:
-        return _part(rollout_id or self.status().rollout.id)
+        return _part(rollout_id or self._summary("")["rollout"]["id"])
+
+    def _summary(self, rollout_id: str) -> dict[str, Any]:
+        """Return where a rollout stands: without its devices, unless the server is of a version that has no summary."""
+        path = f"/rollouts/{_part(rollout_id or 'latest')}"
+        try:
+            return self._get(f"{path}/summary")
+        except UsageError:  # an older server, or an unknown rollout, of which the second answer says so
+            return self._get(path)
 
     def _get(self, path: str, asked: Mapping[str, Any] | None = None) -> dict[str, Any]:
         query = urlencode({name: value for name, value in (asked or {}).items() if value != ""})
@@ -182,13 +198,19 @@ class RemoteProject:
 
     def _pages(self, path: str, member: str, asked: Mapping[str, Any], most: int = 1_000_000) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
-        query = urlencode({**{n: v for n, v in asked.items() if v != ""}, "limit": min(most, _PAGE)})
-        following = f"{path}?{query}"
-        while following and len(found) < most:
-            answer = self.connection.ask("GET", following)
-            found += answer.document[member]
-            following = answer.next_page
+        for page in self._each_page(path, asked, min(most, _PAGE)):
+            found += page[member]
+            if len(found) >= most:
+                break
         return found[:most]
+
+    def _each_page(self, path: str, asked: Mapping[str, Any], size: int) -> Iterator[dict[str, Any]]:
+        query = urlencode({**{n: v for n, v in asked.items() if v != ""}, "limit": size})
+        following = f"{path}?{query}"
+        while following:
+            answer = self.connection.ask("GET", following)
+            yield answer.document
+            following = answer.next_page
 
     def _continue(self, kind: str, rollout_id: str, wait: bool, progress: Progress | None) -> RunReport:
         path = f"/rollouts/{self._rollout(rollout_id)}/{kind}"

@@ -6,9 +6,9 @@ The same host key under another name in the inventory is the same device: what i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -73,6 +73,7 @@ class TimelineEntry:
     version: str = ""
     by: str = ""  # the rollout, or who acted
     text: str = ""  # the reason, a finding
+    what: Mapping[str, Any] = field(default_factory=dict)  # of an entry of the audit log
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,15 @@ def device_records(project: Project) -> tuple[DeviceRecord, ...]:
     with closing(open_state(project.config)) as state:
         drifted = latest_drift(project.config)
         return _records(state, project.config.fleet, [(d.name, m, d) for d, m in pairs], drifted)
+
+
+def records_of(
+    state: State, project: Project, wanted: Sequence[tuple[str, str]], drifted: LatestDrift
+) -> tuple[DeviceRecord, ...]:
+    """Return the records of some (device, model) pairs, in their order; what is stored of other devices is not read."""
+    by_name = project.inventory.by_name
+    pairs = [(name, model, by_name.get(name)) for name, model in wanted]
+    return _records(state, project.config.fleet, pairs, drifted, {name for name, _ in wanted})
 
 
 def device_logins(options: Options) -> dict[str, Mapping[str, object]]:
@@ -154,18 +164,24 @@ def device_story(options: Options, name: str, last: int = 200) -> DeviceStory:
     Raises: UsageError for a name that neither the inventory nor the state knows.
     """
     project = open_project(options)
+    with closing(open_state(project.config)) as state:
+        return story_of(state, project, latest_drift(project.config), name, last)
+
+
+def story_of(state: State, project: Project, drifted: LatestDrift, name: str, last: int) -> DeviceStory:
+    """Return one device's story from an open project and its state, as `device_story` does."""
     fleet = project.config.fleet
     device = project.inventory.by_name.get(name)
-    with closing(open_state(project.config)) as state:
-        moves = state.moves_of(fleet, name, last)
-        known, confirmed = state.known().get(name), state.confirmed()
-        past = {m.model for m in moves} | {model for d, model in confirmed if d == name}
-        models = project.models_of(device) if device is not None else []
-        models += sorted(past - set(models))
-        if device is None and known is None and not past:
-            raise UsageError(f"{name[:80]} is not in the inventory, and the state knows nothing of it")
-        records = _records(state, fleet, [(name, model, device) for model in models], latest_drift(project.config))
-        timeline = timeline_of(state, name, moves, last)
+    moves = state.moves_of(fleet, name, last)
+    known = state.known([name]).get(name)
+    with state.reading() as connection:
+        past = {m.model for m in moves} | {model for _, model in all_running(connection, [name])}
+    models = project.models_of(device) if device is not None else []
+    models += sorted(past - set(models))
+    if device is None and known is None and not past:
+        raise UsageError(f"{name[:80]} is not in the inventory, and the state knows nothing of it")
+    records = _records(state, fleet, [(name, model, device) for model in models], drifted, [name])
+    timeline = timeline_of(state, name, moves, last)
     return DeviceStory(name, records, known.facts if known else {}, known.host_key if known else "", timeline)
 
 
@@ -180,7 +196,7 @@ def timeline_of(state: State, name: str, moves: Sequence[RolloutMove], last: int
             for m in moves
         ),
         *(_of_history(entry) for entry in history),
-        *(TimelineEntry(e.at, "audit", e.action, by=e.who, text=audit_text(e)) for e in audit),
+        *(TimelineEntry(e.at, "audit", e.action, by=e.who, text=audit_text(e), what=e.what) for e in audit),
     ]
     ordered = sorted(entries, key=lambda entry: entry.at)[-last:]
     return tuple(
@@ -193,11 +209,12 @@ def _records(
     fleet: str,
     wanted: Sequence[tuple[str, str, Device | None]],
     drifted: LatestDrift,
+    names: Collection[str] | None = None,
 ) -> tuple[DeviceRecord, ...]:
-    known, rows = state.known(), state.last_rows(fleet)
+    known, rows = state.known(names), state.last_rows(fleet, names)
     with state.reading() as connection:
-        running = all_running(connection)
-    services, versions = state.services(), state.versions()
+        running = all_running(connection, names)
+    services, versions = state.services(names), state.versions()
     found = []
     for name, model, device in wanted:
         runs, last, seen = running.get((name, model)), rows.get((name, model)), known.get(name)

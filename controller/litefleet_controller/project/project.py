@@ -109,6 +109,15 @@ class Project:
         """Return the names of a device's models: its `model:`, else all selected ones."""
         return [m for m in self.models if device.model in ("", m)]
 
+    def selected(self, limit: str, models: tuple[str, ...] = ()) -> Project:
+        """Return the same project with another selection, without reading its files again.
+
+        Raises: UsageError for what selects nothing.
+        """
+        options = replace(self.options, limit=limit, models=models)
+        devices = _selected(self.inventory, limit)
+        return replace(self, options=options, devices=devices, models=tuple(chosen_models(self.config, models)))
+
     @property
     def verify_limit_s(self) -> float:
         """Time limit for verifying one model on a device, in seconds."""
@@ -151,14 +160,19 @@ def _devices(config: Config, options: Options) -> tuple[Inventory, tuple[Device,
         given = options.inventory
         kind = config.inventory.kind if given is None else kind_of_path(given)
         inventory = load(given or config.inventory.path, kind)
-        devices = select(inventory, options.limit) if options.limit else inventory.devices
     except InventoryError as error:
         raise ConfigError([str(problem) for problem in error.problems]) from error
+    return inventory, _selected(inventory, options.limit)
+
+
+def _selected(inventory: Inventory, limit: str) -> tuple[Device, ...]:
+    try:
+        devices = select(inventory, limit) if limit else inventory.devices
     except SelectError as error:
         raise UsageError(f"--limit: {error}") from error
     if not devices:
         raise UsageError("no device is selected: the inventory is empty, or --limit excludes all")
-    return inventory, devices
+    return devices
 
 
 def chosen_models(config: Config, wanted: tuple[str, ...]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -129,6 +130,36 @@ def status_document(found: RolloutStatus, now: float) -> dict[str, Any]:
     """Return what `litefleet status --json` shows of a status that was read."""
     one, parts = found.rollout, (found.holder, found.running, found.versions)
     return {**status_dict(one, found.rows, found.outcomes, now, *parts), "older": found.older}
+
+
+def summary_document(found: RolloutStatus, now: float) -> dict[str, Any]:
+    """Return what `litefleet status --json` shows, without what there is of each device; `found` was read in brief.
+
+    `counts` are the devices by condition, `sent_bytes` what was sent to all of them.
+    """
+    parts = (found.holder, found.running, found.versions)
+    whole = {**status_dict(found.rollout, found.rows, found.outcomes, now, *parts), "older": found.older}
+    summary = found.summary or summary_of(found.rows)
+    waves = [{**wave, "devices": dict(summary.waves.get(wave["wave"] - 1, {}))} for wave in whole["waves"]]
+    sent = found.sent_besides + sum(outcome.sent_bytes for outcome in found.outcomes)
+    counts: Counter[str] = Counter()
+    for found_in in summary.waves.values():
+        counts.update(found_in)
+    kept = {name: value for name, value in whole.items() if name not in ("devices", "outcomes")}
+    return {**kept, "waves": waves, "counts": dict(counts), "sent_bytes": sent}
+
+
+def rollout_rows_dict(
+    rollout_id: str, rows: Sequence[DeviceRow], outcomes: Sequence[DeviceOutcome], versions: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return some rows of a rollout with their outcomes, in the form of `litefleet status --json`."""
+    return {
+        "schema": 1,
+        "command": "status",
+        "rollout": rollout_id,
+        "devices": [_row(row, versions) for row in rows],
+        "outcomes": [outcome.to_dict() for outcome in outcomes],
+    }
 
 
 def rollouts_text(rollouts: Sequence[Rollout], width: int = 100, color: bool = False, holder: str = "") -> str:

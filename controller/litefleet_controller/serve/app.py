@@ -24,7 +24,7 @@ from .language import Speaking
 from .limits import BodyLimit, HostCheck
 from .metrics import Source
 from .notices import telling
-from .pages.fleet import roster_of
+from .roster import roster_of
 from .security import SecurityHeaders
 from .service import Service, service_of
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import sqlalchemy as sa
@@ -66,9 +66,10 @@ def _drop_old(connection: sa.Connection, device: str) -> None:
         connection.execute(sa.delete(device_history).where(mine & older))
 
 
-def all_services(connection: sa.Connection) -> dict[str, ServiceStatus]:
-    """Return all stored service status, by the device's name."""
-    found = connection.execute(sa.select(device_services))
+def all_services(connection: sa.Connection, names: Collection[str] | None = None) -> dict[str, ServiceStatus]:
+    """Return all stored service status, or that of some devices, by the device's name."""
+    chosen = sa.select(device_services)
+    found = connection.execute(chosen if names is None else chosen.where(device_services.c.device.in_(names)))
     return {row.device: ServiceStatus(**dict(row._mapping)) for row in found}
 
 

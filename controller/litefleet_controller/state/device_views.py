@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,7 +10,16 @@ import sqlalchemy as sa
 
 from ..rollout import DeviceRow
 from .records import row_from
-from .tables import confirmed, device_history, device_services, devices, rollout_rows, rollouts, transitions
+from .tables import (
+    confirmed,
+    device_history,
+    device_services,
+    devices,
+    latest_rows,
+    rollout_rows,
+    rollouts,
+    transitions,
+)
 
 
 @dataclass(frozen=True)
@@ -64,14 +73,27 @@ def last_rows(connection: sa.Connection, fleet: str) -> dict[tuple[str, str], La
     return {(r.device, r.model): _last(r) for r in connection.execute(chosen)}
 
 
+def last_rows_of(connection: sa.Connection, fleet: str, names: Collection[str]) -> dict[tuple[str, str], LastRow]:
+    """Return the rows of some devices in their latest rollouts, by (device, model)."""
+    last, row = latest_rows.c, rollout_rows.c
+    same = (row.rollout == last.rollout) & (row.device == last.device) & (row.model == last.model)
+    chosen = (
+        sa.select(rollout_rows, rollouts.c.kind, rollouts.c.created_at)
+        .select_from(latest_rows.join(rollout_rows, same).join(rollouts, rollouts.c.id == row.rollout))
+        .where(last.fleet == fleet, last.device.in_(names))
+    )
+    return {(r.device, r.model): _last(r) for r in connection.execute(chosen)}
+
+
 def _last(stored: Any) -> LastRow:
     return LastRow(stored.rollout, stored.kind, stored.created_at, row_from(stored))
 
 
-def all_running(connection: sa.Connection) -> dict[tuple[str, str], Running]:
-    """Return what every device was last confirmed to run, by (device, model); its measurements are not read."""
+def all_running(connection: sa.Connection, names: Collection[str] | None = None) -> dict[tuple[str, str], Running]:
+    """Return what every device, or some, was last confirmed to run, by (device, model); measurements are not read."""
     c = confirmed.c
     chosen = sa.select(c.device, c.model, c.release, c.at, c.fingerprint)
+    chosen = chosen if names is None else chosen.where(c.device.in_(names))
     return {(device, model): Running(*running) for device, model, *running in connection.execute(chosen)}
 
 

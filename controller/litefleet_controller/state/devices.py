@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import sqlalchemy as sa
 
@@ -45,10 +45,11 @@ def record_facts(connection: sa.Connection, reported: Sequence[KnownDevice]) -> 
     connection.execute(sa.insert(devices), values)
 
 
-def all_known(connection: sa.Connection) -> dict[str, KnownDevice]:
-    """Return all stored facts, by the device's name."""
+def all_known(connection: sa.Connection, names: Collection[str] | None = None) -> dict[str, KnownDevice]:
+    """Return all stored facts, or those of some devices, by the device's name."""
     others = [column for column in devices.c if column.name != "facts"]
     chosen = sa.select(*others, sa.type_coerce(devices.c.facts, sa.Text).label("facts"))
+    chosen = chosen if names is None else chosen.where(devices.c.device.in_(names))
     return {stored.device: known_from(stored) for stored in connection.execute(chosen)}
 
 

@@ -306,10 +306,10 @@ class State:
         with self._database.write() as connection:
             devices.record_facts(connection, known)
 
-    def known(self) -> Mapping[str, KnownDevice]:
-        """Return every device's last reported facts, by name."""
+    def known(self, names: Collection[str] | None = None) -> Mapping[str, KnownDevice]:
+        """Return the last reported facts of every device, or of some, by name."""
         with self._database.read() as connection:
-            return devices.all_known(connection)
+            return devices.all_known(connection, names)
 
     def confirm(self, entries: Sequence[Confirmed]) -> None:
         """Store what devices run that was installed without a rollout: from a bundle file."""
@@ -338,14 +338,16 @@ class State:
         with self._database.read() as connection:
             return device_history.service_of(connection, device)
 
-    def services(self) -> Mapping[str, ServiceStatus]:
-        """Return each device's service status at its last contact, by name."""
+    def services(self, names: Collection[str] | None = None) -> Mapping[str, ServiceStatus]:
+        """Return the service status of each device, or of some, at its last contact, by name."""
         with self._database.read() as connection:
-            return device_history.all_services(connection)
+            return device_history.all_services(connection, names)
 
-    def last_rows(self, fleet: str) -> Mapping[tuple[str, str], LastRow]:
-        """Return each device's row in its latest rollout, by (device, model)."""
+    def last_rows(self, fleet: str, names: Collection[str] | None = None) -> Mapping[tuple[str, str], LastRow]:
+        """Return the row of each device, or of some, in its latest rollout, by (device, model)."""
         with self._database.read() as connection:
+            if names is not None:
+                return device_views.last_rows_of(connection, fleet, names)
             return device_views.last_rows(connection, fleet)
 
     def moves_of(self, fleet: str, device: str, limit: int = 1000) -> tuple[RolloutMove, ...]:

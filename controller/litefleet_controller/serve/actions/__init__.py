@@ -7,9 +7,11 @@ retry, rollback.  Roles are checked by the endpoints that call these functions.
 from __future__ import annotations
 
 from .decide import abort, accept_key, forget, pause, preview_of_rollback, shown_key, what_is_stored
-from .work import Selection, approve, plan, resume, retry, rollback, rollout
+from .selection import EVERYTHING, Selection
+from .work import approve, plan, resume, retry, rollback, rollout
 
 __all__ = [
+    "EVERYTHING",
     "Selection",
     "abort",
     "accept_key",

@@ -24,6 +24,13 @@ class Selection:
             return service.project()
         return open_project(replace(service.options, limit=self.select, models=self.models))
 
+    def to_read(self, service: Service) -> litefleet.Project:
+        """Return the server's project with this selection, as its files were when they last changed.
+
+        Raises: ConfigError; UsageError for what selects nothing.
+        """
+        return service.project() if self == Selection() else service.project().selected(self.select, self.models)
+
     def asked(self) -> dict[str, Any]:
         """Return the arguments that are not the default, for a job's record."""
         return {name: list(value) if name == "models" else value for name, value in asdict(self).items() if value}

@@ -16,7 +16,7 @@ from ..service import Service
 from .decide import acting
 from .selection import EVERYTHING, Selection
 
-__all__ = ["Selection", "approve", "plan", "resume", "retry", "rollback", "rollout"]
+__all__ = ["approve", "plan", "resume", "retry", "rollback", "rollout"]
 
 
 def plan(service: Service, person: Person, selection: Selection = EVERYTHING, offline: bool = False) -> Job:

@@ -103,10 +103,10 @@ class Operation:
         )
 
     def _response(self, request: Request, reply: Reply) -> Response:
-        text = reply.content if isinstance(reply.content, str) else document(reply.content)
+        text, tag = _document(reply.content)
         headers = dict(reply.headers)
         if not self.changes:
-            headers["ETag"] = tag = _etag(reply.content, text)
+            headers["ETag"] = tag
             headers["Cache-Control"] = "private, no-cache"
             if _matches(request.headers.get("if-none-match", ""), tag):
                 return Response(status_code=304, headers=headers)
@@ -194,10 +194,17 @@ def _query(model: type[BaseModel] | None, request: Request) -> BaseModel | None:
         raise of_validation(error, "query") from None
 
 
-def _etag(content: Mapping[str, Any] | str, text: str) -> str:
-    if isinstance(content, Mapping) and any(name in content for name in _VOLATILE):
-        stable = {name: value for name, value in content.items() if name not in _VOLATILE}
-        text = json.dumps(stable, sort_keys=True, default=str)
+def _document(content: Mapping[str, Any] | str) -> tuple[str, str]:
+    """Return an answer's text and its ETag, which the volatile members do not change; large documents are encoded once."""
+    if isinstance(content, str):
+        return content, _etag(content)
+    volatile = {name: content[name] for name in _VOLATILE if name in content}
+    text = document({name: value for name, value in content.items() if name not in volatile})
+    first = "".join(f"\n  {json.dumps(name)}: {json.dumps(value)}," for name, value in volatile.items())
+    return "{" + first + text[1:] if len(text) > len("{}\n") else document(content), _etag(text)
+
+
+def _etag(text: str) -> str:
     return f'W/"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
 
 

@@ -43,16 +43,29 @@ def page(
     """
     begin = 0
     if query.cursor:
-        after = _decoded(query.cursor)
+        after = last_of(query)
         begin = next((place + 1 for place, item in enumerate(items) if key(item) == after), 0)
         if not begin:
-            raise ProblemError(404, "The cursor names no entry of this list any more: begin again without a cursor.")
+            raise gone()
     found = items[begin : begin + query.limit]
-    if begin + query.limit >= len(items):
-        return found, {}
+    return found, next_page(request, key(found[-1])) if begin + query.limit < len(items) else {}
+
+
+def gone() -> ProblemError:
+    """Return the problem with a cursor whose entry is no longer there."""
+    return ProblemError(404, "The cursor names no entry of this list any more: begin again without a cursor.")
+
+
+def last_of(query: Paged) -> str:
+    """Return the key of the last entry of the page before; "" for the first page, and for a cursor that is none."""
+    return _decoded(query.cursor) if query.cursor else ""
+
+
+def next_page(request: Request, last: str) -> dict[str, str]:
+    """Return the Link header for the page after the entry with the key `last`."""
     given = {name: value for name, value in request.query_params.items() if name != "cursor"}
-    address = f"{request.url.path}?{urlencode({**given, 'cursor': _encoded(key(found[-1]))})}"
-    return found, {"Link": f'<{address}>; rel="next"'}
+    address = f"{request.url.path}?{urlencode({**given, 'cursor': _encoded(last)})}"
+    return {"Link": f'<{address}>; rel="next"'}
 
 
 def _encoded(key: str) -> str:

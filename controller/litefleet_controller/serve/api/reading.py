@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import asdict
 
@@ -14,16 +15,22 @@ from ...catalogue.articles import article
 from ...catalogue.language import current_lang
 from ...common.errors import UsageError
 from ...devices.outcome import document
-from ...operations.find import find_rollout
+from ...operations.device_records import story_of
+from ...operations.find import find_rollout, read_status_in_brief
 from ...operations.model_records import model_records, model_story
 from ...project.run_fleet import find_report, kept_reports
-from ...reports.status_text import history_dict, rollouts_dict, status_document
+from ...reports.status_text import history_dict, rollout_rows_dict, rollouts_dict, status_document, summary_document
+from ...rollout import DeviceRow
 from .. import actions
-from ..actions import Selection
+from ..actions import EVERYTHING, Selection
 from ..auth import Role
+from ..queries.records import Wanted, records_page
+from ..queries.rollouts import Place, RowsWanted, rows_after
+from ..queries.roster import Roster
+from ..roster import roster_of
 from . import schemas
 from .operation import Call, Reply, operation
-from .paging import Paged, Query, page
+from .paging import Paged, Query, gone, last_of, next_page, page
 from .problems import ProblemError
 
 _MOST_ROLLOUTS = 10_000
@@ -58,11 +65,20 @@ class DevicesQuery(Paged):
 @operation("GET", "/devices", Role.VIEW, schemas.Devices, usage=404)
 def devices(call: Call, query: DevicesQuery) -> Reply:
     """List what runs on each device, since when, its verdict, drift and last contact; one entry for each model."""
-    project = Selection(query.select, (query.model,) if query.model else ()).opened(call.service)
-    found = litefleet.devices(
-        project, version=query.version, state=query.state, drift=query.drift, silent_s=query.silent
-    )
-    shown, headers = page(call.request, query, found, lambda record: f"{record.device}\0{record.model}")
+    selection, roster = Selection(query.select, (query.model,) if query.model else ()), roster_of(call.service)
+    project = selection.to_read(call.service)
+    if selection != EVERYTHING:
+        roster = Roster.of(project, roster.drift)
+    before = None if query.silent is None else time.time() - query.silent
+    wanted = Wanted(query.version, query.state, query.drift, before)
+    device, _, model = last_of(query).partition("\0")
+    after = (device, model) if query.cursor else None
+    with call.service.state() as state:
+        found = records_page(state, project, roster, wanted, after, query.limit)
+    if found is None:
+        raise gone()
+    shown, more = found
+    headers = next_page(call.request, f"{shown[-1].device}\0{shown[-1].model}") if more else {}
     return Reply({"schema": 1, "command": "devices", "devices": [r.to_dict() for r in shown]}, headers=headers)
 
 
@@ -91,7 +107,9 @@ class LastQuery(Query):
 @operation("GET", "/devices/{name}", Role.VIEW, schemas.Device, usage=404)
 def device(call: Call, name: str, query: LastQuery) -> Reply:
     """Return one device: facts, releases, why it failed, and its time line."""
-    return Reply(litefleet.device(call.service.project(), name, query.last).to_dict())
+    with call.service.state() as state:
+        drift = roster_of(call.service).drift
+        return Reply(story_of(state, call.service.project(), drift, name, query.last).to_dict())
 
 
 @operation("GET", "/devices/{name}/stored", Role.VIEW, schemas.Stored, usage=404)
@@ -127,7 +145,7 @@ class HistoryQuery(Query):
 @operation("GET", "/history", Role.VIEW, schemas.History, usage=404)
 def history(call: Call, query: HistoryQuery) -> Reply:
     """List what devices recorded between contacts, the oldest first."""
-    project = Selection(query.select).opened(call.service)
+    project = Selection(query.select).to_read(call.service)
     return Reply(history_dict(litefleet.history(project, since=query.since, last=query.limit)))
 
 
@@ -166,9 +184,57 @@ def rollouts(call: Call, query: Paged) -> Reply:
 
 @operation("GET", "/rollouts/{rollout}", Role.VIEW, schemas.Status, usage=404)
 def rollout(call: Call, rollout: str) -> Reply:
-    """Return where a rollout stands: waves, failures by cause, devices, and the commands that apply; "latest" is the latest."""
+    """Return where a rollout stands, with all its devices; "latest" is the latest.
+
+    Of a large fleet that are many megabytes: its summary and its devices in pages are quick.
+    """
     found = litefleet.status(call.service.options.config, "" if rollout == "latest" else rollout)
     return Reply(status_document(found, time.time()))
+
+
+@operation("GET", "/rollouts/{rollout}/summary", Role.VIEW, schemas.RolloutSummary, usage=404)
+def rollout_summary(call: Call, rollout: str) -> Reply:
+    """Return where a rollout stands, without what there is of each device: quick however large the fleet is."""
+    with call.service.state() as state:
+        found = read_status_in_brief(state, call.service.config().fleet, "" if rollout == "latest" else rollout)
+    return Reply(summary_document(found, time.time()))
+
+
+class RowsQuery(Paged):
+    """Which devices of a rollout."""
+
+    state: str = Field(default="", max_length=40, description="only devices in this state, or with this verdict")
+    wave: int = Field(default=0, ge=0, le=100_000, description="only this wave, counted from 1")
+    q: str = Field(default="", max_length=200, description="only devices with this text in their names")
+
+
+@operation("GET", "/rollouts/{rollout}/devices", Role.VIEW, schemas.RolloutDevices, usage=404)
+def rollout_devices(call: Call, rollout: str, query: RowsQuery) -> Reply:
+    """List the devices of a rollout in the order of their waves, each with its last outcome; one entry for each model."""
+    after = _place(last_of(query)) if query.cursor else None
+    with call.service.state() as state:
+        one = find_rollout(state, call.service.config().fleet, "" if rollout == "latest" else rollout)
+        wanted = RowsWanted(query.state, query.wave, query.q)
+        rows, outcomes, more = rows_after(state, one.id, wanted, after, query.limit)
+        versions = state.versions()
+    headers = next_page(call.request, json.dumps(_place_of(rows[-1]))) if more else {}
+    return Reply(rollout_rows_dict(one.id, rows, outcomes, versions), headers=headers)
+
+
+def _place_of(row: DeviceRow) -> Place:
+    return (row.wave, row.position, row.device, row.model)
+
+
+def _place(cursor: str) -> Place:
+    """Return the place that a cursor names.  Raises: ProblemError 404 for anything else."""
+    try:
+        wave, position, device, model = json.loads(cursor)
+    except (TypeError, ValueError):
+        raise gone() from None
+    numbers = all(isinstance(value, int) and 0 <= value < 1 << 31 for value in (wave, position))
+    if not numbers or not isinstance(device, str) or not isinstance(model, str):
+        raise gone()
+    return (wave, position, device, model)
 
 
 class RollbackQuery(Query):

@@ -205,6 +205,33 @@ class Status(Versioned):
     older: str
 
 
+class RolloutSummary(Versioned):
+    """`litefleet status ID --json` without its devices and outcomes; `counts` are the devices by condition."""
+
+    command: Literal["status"]
+    now: float
+    rollout: RolloutEntry
+    holder: str
+    idle: str
+    waves: list[dict[str, Any]]
+    counts: dict[str, int]
+    sent_bytes: int
+    failures: list[dict[str, Any]]
+    blocked: list[dict[str, Any]]
+    failed_running: list[dict[str, Any]]
+    next: list[dict[str, str]]
+    older: str
+
+
+class RolloutDevices(Versioned):
+    """Some devices of a rollout, and their last outcomes, as `litefleet status ID --json` has them."""
+
+    command: Literal["status"]
+    rollout: str
+    devices: list[dict[str, Any]]
+    outcomes: list[dict[str, Any]]
+
+
 class Said(Answer):
     """What an action that is done at once reports."""
 

@@ -59,7 +59,7 @@ class AuditQueue:
     def _wake(self) -> None:
         self._waiting = True
         if self._thread is None and not self._closed:
-            self._thread = threading.Thread(target=self._run, name="audit entries", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="audit-entries", daemon=True)
             self._thread.start()
         self._changed.notify_all()
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import urlencode
 
 from markupsafe import Markup
@@ -15,9 +12,6 @@ from starlette.responses import Response
 from ...catalogue.articles import advice
 from ...catalogue.translate import tr
 from ...common.text import sanitize
-from ...operations.device_records import LatestDrift, latest_drift
-from ...project.project import Project
-from ...project.run_fleet import reports_folder
 from ...reports.charts.canvas import LEFT, RIGHT, Canvas
 from ...reports.charts.scale import Axis, axis_from_zero
 from ...reports.values import facts_lines, human_moment, human_ms
@@ -25,45 +19,13 @@ from ...rollout.conditions import CONDITIONS
 from ..auth import Role, needs, person_of
 from ..queries.device import LatencyPoint, device_page
 from ..queries.fleet import NEW, SORTS, Filters, fleet_page
-from ..queries.roster import Roster
-from ..service import Service, service_of
+from ..roster import roster_of
+from ..service import service_of
 from . import views
 from .render import page
 
 _LONGEST = 200  # characters of a filter's value
 _PLOT = 130
-
-
-class _Kept(NamedTuple):
-    project: Project
-    stamp: object
-    roster: Roster
-
-
-_one = threading.Lock()
-_kept: dict[int, _Kept] = {}  # by the service: a process has one, tests have several
-
-
-def roster_of(service: Service) -> Roster:
-    """Return the roster as inventory and kept reports are now; made anew only when one of them changed."""
-    project = service.project()
-    latest = max(reports_folder(project.config).glob("*-reconcile.json"), default=None, key=lambda path: path.name)
-    stamp = _stamp(latest)
-    with _one:
-        kept = _kept.get(id(service))
-        if kept is None or kept.project is not project or kept.stamp != stamp:
-            drift = latest_drift(project.config) if latest else LatestDrift()
-            kept = _Kept(project, stamp, Roster.of(project, drift))
-            _kept.clear()
-            _kept[id(service)] = kept
-        return kept.roster
-
-
-def _stamp(path: Path | None) -> object:
-    try:
-        return (path.name, path.stat().st_mtime_ns) if path else None
-    except OSError:
-        return None
 
 
 def filters_of(request: Request) -> Filters:

@@ -18,14 +18,14 @@ from starlette.responses import HTMLResponse
 
 from ...catalogue.articles import title_of
 from ...catalogue.language import current_lang
-from ...catalogue.translate import tr, translated, translated_cell, translated_sentence
+from ...catalogue.translate import tr, translated, translated_cell
 from ...common.text import LINE_LIMIT, sanitize
+from ...reports.event_sentences import audit_sentence, entry_sentence, reason_sentence
 from ...reports.grouping import folded
 from ...reports.values import human_bytes, human_moment, human_ms, human_span
 from ..auth import Role, csrf_token, person_of
 from ..service import service_of
 
-GATES = ("canary", "wave", "total", "cluster", "regression")
 THEMES = ("light", "dark")
 THEME_COOKIE = "litefleet-theme"
 # What each status looks like beside its text: a shape, so that no colour alone tells it.
@@ -48,15 +48,7 @@ def clean(text: object, most: int = LINE_LIMIT) -> str:
 
 def sentence(text: object) -> Markup:
     """Return a stored sentence in the reader's language, cleaned, with its commands as code; a gate before it by itself."""
-    return code(_in_words(text))
-
-
-def _in_words(text: object) -> str:
-    shown = sanitize(text, LINE_LIMIT) if text else ""
-    gate, colon, rest = shown.partition(": ")
-    if colon and gate in GATES:
-        return tr("{gate} gate: {reason}", gate=translated_cell(gate), reason=translated_sentence(rest))
-    return translated_sentence(shown)
+    return code(reason_sentence(text))
 
 
 def code(text: str) -> Markup:
@@ -109,6 +101,8 @@ def environment() -> Environment:
         t=lambda text: translated_cell(sanitize(text, LINE_LIMIT)),
         title=title_of,
         folded=folded,
+        audit_sentence=lambda entry: code(audit_sentence(entry)),
+        entry_sentence=lambda entry: code(entry_sentence(entry)),
         segment=segment,
     )
     made.globals.update(tr=tr)

@@ -15,7 +15,6 @@ from starlette.responses import Response
 from ...catalogue.articles import advice
 from ...catalogue.translate import tr, translated, translated_cell
 from ...common.text import sanitize
-from ...operations.device_records import audit_text
 from ...rollout.conditions import CONDITIONS
 from ...rollout.policy import GateLimit, Policy
 from ..auth import Role, needs, person_of
@@ -89,7 +88,6 @@ def one_rollout(request: Request) -> Response:
         actions=actions_for(view, person_of(request)),
         advice={code: advice(code) for code in codes},
         gates=gate_lines(view.rollout.policy),
-        texts=[audit_text(entry) for entry in view.acted],
         kinds=KINDS,
     )
     shown.headers["X-Stamp"] = quote(stamp, safe="")

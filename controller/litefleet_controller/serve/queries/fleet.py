@@ -79,7 +79,7 @@ def fleet_page(state: State, roster: Roster, filters: Filters) -> Fleet:
     with state.reading() as connection:
         if not filters.group:
             pairs += _left(connection, roster, filters)
-        view = _View(connection, roster, pairs)
+        view = View(connection, roster, pairs)
         counted = view.counts()
         kept = [(key, count) for key, count in counted.items() if _passes(key, filters)]
         total = sum(count for _, count in kept)
@@ -88,7 +88,7 @@ def fleet_page(state: State, roster: Roster, filters: Filters) -> Fleet:
         if filters.sort in _KNOWN_ORDER and not any((filters.status, filters.version, filters.part, filters.drift)):
             ordered = sorted(pairs) if filters.sort == "device" else pairs
             shown = ordered[(number - 1) * PAGE : number * PAGE]  # only these are joined
-            lines = _View(connection, roster, shown).lines(Filters(), 1)
+            lines = View(connection, roster, shown).lines(Filters(), 1)
         else:
             lines = view.lines(filters, number)
     return Fleet(
@@ -107,7 +107,7 @@ def fleet_page(state: State, roster: Roster, filters: Filters) -> Fleet:
 def lines_of(state: State, roster: Roster, pairs: Sequence[tuple[str, str]]) -> tuple[FleetLine, ...]:
     """Return the lines of some pairs, in their order."""
     with state.reading() as connection:
-        return _View(connection, roster, pairs).lines(Filters(), 1, len(pairs) or 1)
+        return View(connection, roster, pairs).lines(Filters(), 1, len(pairs) or 1)
 
 
 _Key = tuple[str, str, str, bool]  # condition, version, part, drift
@@ -145,7 +145,7 @@ def _condition(state: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
     return sa.case(*((state.in_(values), name) for name, values in names.items()), else_=NEW)
 
 
-class _View:
+class View:
     """All that is stored of some pairs, joined."""
 
     def __init__(self, connection: sa.Connection, roster: Roster, pairs: Sequence[tuple[str, str]]) -> None:
@@ -218,6 +218,12 @@ class _View:
             chosen.order_by(*self._order(filters.sort)).offset((page - 1) * size).limit(size)
         )
         return tuple(self._line(one) for one in found)
+
+    def pairs(self, where: Sequence[sa.ColumnElement[bool]], most: int) -> list[tuple[str, str]]:
+        """Return the first (device, model) pairs that meet every condition, in their order."""
+        device, model, place = (self._pairs.c[name] for name in ("device", "model", "place"))
+        chosen = sa.select(device, model).select_from(self._from).where(*where).order_by(place).limit(most)
+        return [(one.device, one.model) for one in self._connection.execute(chosen)]
 
     def _order(self, sort: str) -> list[sa.ColumnElement[Any]]:
         place = self._pairs.c.place

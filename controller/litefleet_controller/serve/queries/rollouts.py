@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from ...common.checked import mapping
+from ...devices.outcome import DeviceOutcome
 from ...reports.rollout_summary import Cluster, clusters, idle, next_commands
 from ...rollout import DeviceRow, DeviceState, Rollout
 from ...rollout.conditions import CONDITIONS, STATES_OF, Condition
 from ...state import AuditEntry, State
 from ...state.brief import counts_by_wave
 from ...state.records import rollout_from, row_from
-from ...state.tables import audit, rollout_rows, rollouts, transitions
+from ...state.tables import audit, outcomes, rollout_rows, rollouts, transitions
 
 PAGE = 50
 _FAILED = 2000  # rows of which the causes are shown
@@ -132,6 +135,44 @@ def rollout_rows_page(state: State, rollout_id: str, condition: str = "", q: str
         ordered = sa.select(rollout_rows).where(*where).order_by(row.wave, row.position, row.device, row.model)
         found = tuple(map(row_from, connection.execute(ordered.offset((page - 1) * PAGE).limit(PAGE))))
     return RolloutRows(found, total, page, pages)
+
+
+Place = tuple[int, int, str, str]  # wave (from 0), position, device, model: the order of a rollout's rows
+
+
+@dataclass(frozen=True)
+class RowsWanted:
+    """Which rows of a rollout; empty texts choose all.  `wave` is counted from 1, 0 = each; `state` may be a verdict."""
+
+    state: str = ""
+    wave: int = 0
+    q: str = ""  # a part of the device's name
+
+
+def rows_after(
+    state: State, rollout_id: str, wanted: RowsWanted, after: Place | None, limit: int
+) -> tuple[tuple[DeviceRow, ...], tuple[DeviceOutcome, ...], bool]:
+    """Return at most `limit` rows that follow a place, their last outcomes, and whether more follow.  Raises: StateError."""
+    row, out = rollout_rows.c, outcomes.c
+    where = [row.rollout == rollout_id]
+    if wanted.state:
+        where.append((row.state == wanted.state) | (row.verdict == wanted.state))
+    if wanted.wave:
+        where.append(row.wave == wanted.wave - 1)
+    if wanted.q:
+        where.append(row.device.icontains(wanted.q, autoescape=True))
+    place = (row.wave, row.position, row.device, row.model)
+    if after is not None:
+        where.append(sa.tuple_(*place) > sa.tuple_(*(sa.literal(part) for part in after)))
+    same = (out.rollout == row.rollout) & (out.device == row.device) & (out.model == row.model)
+    told = sa.type_coerce(out.outcome, sa.Text).label("told")
+    with state.reading() as connection:
+        chosen = sa.select(rollout_rows, told).select_from(rollout_rows.outerjoin(outcomes, same)).where(*where)
+        stored = connection.execute(chosen.order_by(*place).limit(limit + 1)).all()
+        rows = tuple(map(row_from, stored[:limit]))
+        texts = [one.told for one in stored[:limit] if one.told is not None]
+        found = tuple(DeviceOutcome.from_dict(mapping(json.loads(text), "a stored outcome")) for text in texts)
+    return rows, found, len(stored) > limit
 
 
 def stamp_of(state: State, rollout_id: str) -> str:
