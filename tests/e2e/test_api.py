@@ -151,7 +151,7 @@ def test_problems_say_what_was_seen_and_what_to_do(site: Site) -> None:
     for method, path, body, status in (
         ("POST", "/plan", b"{", 422),
         ("POST", "/plan", {"select": 1}, 422),
-        ("POST", "/plan", {"models": ["none"]}, 422),
+        ("POST", "/plan", {"models": ["none"]}, 404),
         ("GET", "/nothing", None, 404),
         ("PUT", "/devices", {}, 405),
         ("GET", "/jobs/j-none", None, 404),

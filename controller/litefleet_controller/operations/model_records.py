@@ -5,7 +5,7 @@ Reads the state, the kept reports and the files of releases; no device is contac
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -29,7 +29,8 @@ from ..state.tables import confirmed, findings, latest_rows, releases
 _MOST_RELEASES = 200  # of one model
 _MOST_FILES = 8  # of one model that are described
 _MOST_COMPARED = 20
-_MOST_EVALUATIONS = 20  # kept reports that are read
+_MOST_EVALUATIONS = 20  # of one model
+_MOST_READ = 60  # kept reports, of one page of evaluations
 _MOST_SCORES = 200  # of one evaluation: those of the lowest score
 _MOST_CLASSES = 20  # of one score
 _POWER = TypeAdapter(GoldenPower)
@@ -194,9 +195,48 @@ def model_story(state: State, config: Config, name: str) -> ModelStory:
         ("files" if configured.golden.files else configured.golden.engine) if configured else "",
         told,
         tuple(_compared(stored[0].manifest)) if stored else (),
-        _evaluations(config, name),
+        evaluations_before(config, name)[0],
         _files({one.artifact: one.blobs.get(one.artifact) for one in stored}),
     )
+
+
+def release_ids(state: State, model: str) -> tuple[str, ...]:
+    """Return the IDs of all stored releases of a model, the newest first.  Raises: StateError."""
+    r = releases.c
+    with state.reading() as connection:
+        chosen = sa.select(r.id).where(r.model == model).order_by(r.kept_at.desc(), r.id)
+        return tuple(connection.execute(chosen).scalars())
+
+
+def releases_named(state: State, ids: Sequence[str]) -> tuple[ReleaseRecord, ...]:
+    """Return some stored releases, in the order of their IDs given.  Raises: StateError."""
+    with state.reading() as connection:
+        runs = _devices_by_release(connection)
+        stored = connection.execute(sa.select(releases).where(releases.c.id.in_(ids))).all()
+    found = {one.id: _release(one, runs.get(one.id, 0)) for one in stored}
+    return tuple(found[ident] for ident in ids if ident in found)
+
+
+def evaluations_before(
+    config: Config, model: str, before: str = "", most: int = _MOST_EVALUATIONS
+) -> tuple[tuple[Evaluation, ...], str]:
+    """Return kept evaluations of a model older than the report `before`, the latest first, and where older ones begin.
+
+    "" begins with the latest; the second value is a report's name for `before`, "" where there is nothing older.  A bounded
+    number of reports is read, of other models too: there may be older ones where none is returned.
+    """
+    found: list[Evaluation] = []
+    kept = sorted(reports_folder(config).glob("*-evaluate.json"), key=lambda path: path.stem, reverse=True)
+    older = [path for path in kept if not before or path.stem < before]
+    for number, path in enumerate(older):
+        if len(found) >= most or number >= _MOST_READ:
+            return tuple(found), older[number - 1].stem
+        try:
+            by_model = _evaluated(path, path.stat().st_mtime_ns)
+        except OSError:  # it was deleted meanwhile
+            continue
+        found += [by_model[model]] if model in by_model else []
+    return tuple(found), ""
 
 
 def _devices_by_release(connection: sa.Connection) -> dict[str, int]:
@@ -254,19 +294,7 @@ def _inspected(path: Path, artifact: str) -> Inspection | None:
         return None
 
 
-def _evaluations(config: Config, model: str) -> tuple[Evaluation, ...]:
-    """Return the latest kept evaluations of a model, the latest first."""
-    found = []
-    for path in sorted(reports_folder(config).glob("*-evaluate.json"), reverse=True)[:_MOST_EVALUATIONS]:
-        try:
-            by_model = _evaluated(path, path.stat().st_mtime_ns)
-        except OSError:  # it was deleted meanwhile
-            continue
-        found += [by_model[model]] if model in by_model else []
-    return tuple(found)
-
-
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=2 * _MOST_READ)
 def _evaluated(path: Path, changed: int) -> Mapping[str, Evaluation]:
     """Return what one kept report says of each model; nothing where it cannot be read.  `changed` tells an older file apart."""
     try:

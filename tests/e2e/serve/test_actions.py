@@ -58,7 +58,8 @@ def test_a_rollout_is_watched_to_its_stop_and_taken_back_from_the_page(board: Da
     assert looking.evaluate("window.same") is True
     assert len(set(current(board.fleet).values()) - set(before.values())) == 1
 
-    acting.goto(f"{board.address}/rollouts/{ident}/rollback")
+    acting.goto(f"{board.address}/rollouts/{ident}")
+    acting.click("#do-rollback")
     rows = acting.locator("main table tbody tr")
     assert rows.count() == 4
     for shown in (current(board.fleet)["cam-1"], before["cam-1"]):  # from, to

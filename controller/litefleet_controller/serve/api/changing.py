@@ -17,13 +17,13 @@ from .problems import ProblemError
 from .reading import known_rollout
 
 
-@operation("POST", "/plan", Role.OPERATE, Job, status=202, usage=422)
+@operation("POST", "/plan", Role.OPERATE, Job, status=202, usage=404)
 def plan(call: Call, body: schemas.PlanBody) -> Reply:
     """Start making a plan: what a rollout would do to each device, in which wave, and why.  Its result is the plan."""
     return _begun(actions.plan(call.service, call.person, _selection(body), body.offline))
 
 
-@operation("POST", "/rollouts", Role.OPERATE, Job, status=202)
+@operation("POST", "/rollouts", Role.OPERATE, Job, status=202, usage=404)
 def start(call: Call, body: schemas.RolloutBody) -> Reply:
     """Start a rollout: deliver each device's file wave by wave, verify it there, activate it under a lease, confirm."""
     job = actions.rollout(call.service, call.person, _selection(body), body.supersede, body.wait_for_offline)

@@ -14,10 +14,11 @@ from ... import __version__
 from ...catalogue.articles import article
 from ...catalogue.language import current_lang
 from ...common.errors import UsageError
+from ...common.text import sanitize
 from ...devices.outcome import document
 from ...operations.device_records import story_of
 from ...operations.find import find_rollout, read_status_in_brief
-from ...operations.model_records import model_records, model_story
+from ...operations.model_records import evaluations_before, model_records, model_story, release_ids, releases_named
 from ...project.run_fleet import find_report, kept_reports
 from ...reports.status_text import history_dict, rollout_rows_dict, rollouts_dict, status_document, summary_document
 from ...rollout import DeviceRow
@@ -96,6 +97,33 @@ def model(call: Call, model: str) -> Reply:
     """Return one model: its releases, its golden and what that can tell, measured accuracy, what the files need."""
     with call.service.state() as state:
         return Reply(model_story(state, call.service.config(), model).to_dict())
+
+
+@operation("GET", "/models/{model}/releases", Role.VIEW, schemas.Releases, usage=404)
+def model_releases(call: Call, model: str, query: Paged) -> Reply:
+    """List all stored releases of a model, the newest first."""
+    with call.service.state() as state:
+        known_model(call, model)
+        ids, headers = page(call.request, query, release_ids(state, model), str)
+        found = releases_named(state, ids)
+    content = {"schema": 1, "command": "model", "model": model, "releases": [one.to_dict() for one in found]}
+    return Reply(content, headers=headers)
+
+
+class EvaluationsQuery(Paged):
+    """A page of evaluations."""
+
+    limit: int = Field(default=20, ge=1, le=100, description="entries of a page, at most; a page may have fewer")
+
+
+@operation("GET", "/models/{model}/evaluations", Role.VIEW, schemas.Evaluations, usage=404)
+def model_evaluations(call: Call, model: str, query: EvaluationsQuery) -> Reply:
+    """List all kept evaluations of a model, the latest first."""
+    known_model(call, model)
+    found, older = evaluations_before(call.service.config(), model, last_of(query), query.limit)
+    headers = next_page(call.request, older) if older else {}
+    content = {"schema": 1, "command": "model", "model": model, "evaluations": [one.to_dict() for one in found]}
+    return Reply(content, headers=headers)
 
 
 class LastQuery(Query):
@@ -290,6 +318,16 @@ def finding(call: Call, code: str) -> Reply:
     if code not in CATALOGUE:
         raise ProblemError(404, f"There is no finding {code[:20]}: GET /api/v1/findings lists them.")
     return Reply(article(code, current_lang()).to_dict())
+
+
+def known_model(call: Call, name: str) -> None:
+    """Raise ProblemError 404 for a model that neither litefleet.yaml nor the state knows."""
+    with call.service.state() as state:
+        if name not in call.service.config().models and not release_ids(state, name):
+            known = "GET /api/v1/models lists them"
+            raise ProblemError(
+                404, f"There is no model {sanitize(name, 60)} in litefleet.yaml or among the releases: {known}."
+            )
 
 
 def known_rollout(call: Call, rollout_id: str) -> None:

@@ -117,6 +117,22 @@ class OneModel(Versioned):
     files: list[dict[str, Any]]
 
 
+class Releases(Versioned):
+    """The stored releases of a model, the newest first."""
+
+    command: Literal["model"]
+    model: str
+    releases: list[ReleaseEntry]
+
+
+class Evaluations(Versioned):
+    """The kept evaluations of a model, the latest first."""
+
+    command: Literal["model"]
+    model: str
+    evaluations: list[EvaluationEntry]
+
+
 class Stored(Answer):
     """What the state stores of a device: what forgetting it deletes."""
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...catalogue.translate import tr
+from ...rollout import RolloutState
 from ..auth import Person, Role
 from ..queries.rollouts import RolloutPage
 
@@ -40,7 +41,15 @@ LABELS: dict[str, Callable[[], str]] = {
 
 
 def actions_for(view: RolloutPage, person: Person) -> tuple[Action, ...]:
-    """Return what a person may do to a rollout now; nothing for those who may only look."""
+    """Return what a person may do to a rollout now; nothing for those who may only look.
+
+    One that is done can be taken back as well, which `litefleet status` does not name: nothing asks for it.
+    """
     if not person.role.includes(Role.OPERATE):
         return ()
-    return tuple(Action(verb, command, does) for command, does in view.next if (verb := command.split()[1]) in LABELS)
+    named = [Action(verb, command, does) for command, does in view.next if (verb := command.split()[1]) in LABELS]
+    ident, verbs = view.rollout.id, {action.verb for action in named}
+    if view.rollout.state is RolloutState.DONE and view.counts.get("done") and "rollback" not in verbs:
+        does = "reverts its devices to the releases that they ran before"
+        named.append(Action("rollback", f"litefleet rollback --rollout {ident}", does))
+    return tuple(named)

@@ -13,14 +13,16 @@ from ...catalogue.translate import tr, translated_cell
 from ...catalogue.words import words
 from ...common.errors import UsageError
 from ...common.text import sanitize
-from ...operations.model_records import model_records, model_story
+from ...operations.model_records import evaluations_before, model_records, model_story, release_ids, releases_named
 from ...reports.charts.accuracy import accuracy_rows, share
 from ..auth import Role, needs
 from ..queries.findings import devices_with, devices_with_codes
 from ..service import service_of
+from .fleet import number_of
 from .render import page
 
 _DEVICES = 100
+_RELEASES = 50  # of one page
 
 
 @needs(Role.VIEW)
@@ -39,15 +41,28 @@ def one_model(request: Request) -> Response:
     try:
         with service.state() as state:
             found = model_story(state, service.config(), name)
+            ids = release_ids(state, name)
+            pages = max(1, -(-len(ids) // _RELEASES))
+            number = min(number_of(request), pages)
+            shown = releases_named(state, ids[(number - 1) * _RELEASES : number * _RELEASES])
     except UsageError as error:
         raise HTTPException(
             404, f"There is no model {sanitize(name, 60)} in litefleet.yaml or among the releases."
         ) from error
-    latest = found.evaluations[0] if found.evaluations else None
+    before = request.query_params.get("before", "")[:200]
+    evaluations, older = evaluations_before(service.config(), name, before)
+    latest = evaluations[0] if evaluations else None
     return page(
         request,
         "model.html.j2",
         model=found,
+        releases=shown,
+        total=len(ids),
+        number=number,
+        pages=pages,
+        evaluations=evaluations,
+        before=before,
+        older=older,
         accuracy=[(score.device, accuracy_rows(score.accuracy)) for score in latest.scores[:_DEVICES]]
         if latest
         else [],
