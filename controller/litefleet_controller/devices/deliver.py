@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from litefleet_agent.facts import Facts
+from litefleet_agent.facts.values import Disk
 from litefleet_agent.findings import Certainty, Finding, finding
 from litefleet_agent.formats.checked import shortened
 from litefleet_inventory.model import Device
@@ -60,25 +61,27 @@ def deltas(hello: Mapping[str, object], built: Release) -> list[Request]:
     return [request for request in found if request is not None]
 
 
-def for_neighbours(hello: Mapping[str, object], built: Release, least: int) -> tuple[list[Request], dict[str, int]]:
+def for_neighbours(
+    hello: Mapping[str, object], disk: Disk, built: Release, least: int
+) -> tuple[list[Request], dict[str, int]]:
     """Return the best request for each file that the device lacks and that takes `least` bytes or more, and all sizes by SHA-256.
 
     Reads files: slow at the first.
     """
     puts = [request for request in pushes(hello, built) if request.op == "put"]
     made = {str(request.fields["sha256"]): request for request in deltas(hello, built)}
-    best = [made.get(str(r.fields["sha256"])) or packed(hello, built, [r])[0] for r in puts]
+    best = [made.get(str(r.fields["sha256"])) or packed(hello, disk, built, [r])[0] for r in puts]
     sizes = {str(r.fields["sha256"]): r.size for r in puts}
     return [request for request in best if request.size >= least], sizes
 
 
-def packed(hello: Mapping[str, object], built: Release, requests: Sequence[Request]) -> list[Request]:
+def packed(hello: Mapping[str, object], disk: Disk, built: Release, requests: Sequence[Request]) -> list[Request]:
     """Return the same requests, with files that compress well compressed.  Reads files: slow at the first."""
 
     def smallest(request: Request) -> Request:
         sha = str(request.fields["sha256"]) if request.op == "put" else ""
         path = built.blobs.get(sha)
-        return (packed_request(hello, sha, path) if path is not None else None) or request
+        return (packed_request(hello, sha, path, disk) if path is not None else None) or request
 
     return [smallest(request) for request in requests]
 

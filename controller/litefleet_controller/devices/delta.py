@@ -20,6 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, NamedTuple, TypeAlias
 
+from litefleet_agent.facts.values import Disk
 from litefleet_agent.formats.checked import is_sha
 from litefleet_agent.releases.rebuild import MAX_BASES, MAX_DIFFERENCES, MAX_SCRIPT
 
@@ -50,6 +51,7 @@ _LZMA_OF_BYTES = (
     {"id": lzma.FILTER_LZMA2, "preset": 6 | lzma.PRESET_EXTREME, "lc": 3, "lp": 0, "pb": 0},
 )  # of differences, and of planes
 _LOCK = threading.Lock()
+_UNKNOWN_DISK = Disk()
 
 
 class Delta(NamedTuple):
@@ -108,7 +110,7 @@ def delta_request(hello: Mapping[str, object], sha256: str, path: Path) -> Reque
     return found.request(sha256, path.stat().st_size) if found else None
 
 
-def packed_request(hello: Mapping[str, object], sha256: str, path: Path) -> Request | None:
+def packed_request(hello: Mapping[str, object], sha256: str, path: Path, disk: Disk = _UNKNOWN_DISK) -> Request | None:
     """Return the request that sends a file compressed, None where it saves less than 15 %.
 
     None too where the device has a part of it, or no room for the compressed bytes beside the file.
@@ -120,16 +122,9 @@ def packed_request(hello: Mapping[str, object], sha256: str, path: Path) -> Requ
         return None
     with _LOCK:  # many devices ask for the same at once
         found = _packed(path, codings.planes)
-    if found is None or not _has_room(hello, path.stat().st_size + found.size + _SPARE):
+    if found is None or (disk.total and disk.free < path.stat().st_size + found.size + _SPARE):
         return None
     return found.request(sha256, path.stat().st_size)
-
-
-def _has_room(hello: Mapping[str, object], size: int) -> bool:
-    """Say whether the device has `size` bytes free, for a file and its compressed body at once; True where it does not tell."""
-    disk = mapping_or_empty(mapping_or_empty(hello.get("facts")).get("disk"))
-    free = disk.get("free")
-    return not disk.get("total") or not isinstance(free, int) or free >= size
 
 
 @lru_cache(maxsize=8)

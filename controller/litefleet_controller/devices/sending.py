@@ -29,7 +29,7 @@ async def made_there(session: DeviceSession, built: Release, room: list[Request]
 
 async def smallest(session: DeviceSession, built: Release, requests: Sequence[Request]) -> list[Request]:
     """Return the requests with files compressed where that pays, without the bytes that are there of a cut transfer."""
-    return await continued(session, await asyncio.to_thread(packed, session.hello, built, requests))
+    return await continued(session, await asyncio.to_thread(packed, session.hello, session.facts.disk, built, requests))
 
 
 async def _from_the_site(session: DeviceSession, built: Release, room: Sequence[Request]) -> bool:
@@ -37,7 +37,7 @@ async def _from_the_site(session: DeviceSession, built: Release, room: Sequence[
     cache = session.session_factory.site_cache
     if cache is None or not cache.serves(session):
         return False
-    large, sizes = await asyncio.to_thread(for_neighbours, session.hello, built, LEAST_SIZE)
+    large, sizes = await asyncio.to_thread(for_neighbours, session.hello, session.facts.disk, built, LEAST_SIZE)
     if not large:
         return False
     if room:

@@ -278,7 +278,7 @@ def _draft(
     saved = 0
     if built is not None and built.id and row.state in (DeviceState.PENDING, DeviceState.OFFLINE):
         sent = [r for r in pushes(probe.hello, built) if r.body is not None]
-        smaller = [*packed(probe.hello, built, sent), *deltas(probe.hello, built)]
+        smaller = [*packed(probe.hello, probe.facts.disk, built, sent), *deltas(probe.hello, built)]
         made = {r.fields["sha256"]: r.size for r in smaller}
         files = tuple((str(r.fields["sha256"])[:12], made.get(r.fields["sha256"], r.size)) for r in sent)
         saved = sum(r.size for r in sent) - sum(size for _, size in files)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from litefleet_agent.facts.values import Disk
 from litefleet_agent.releases.rebuild import RebuildRequest, rebuild
 from litefleet_agent.releases.store import Store
 from litefleet_controller.devices.delta import Codings, delta_request, make_delta, packed_request
@@ -162,8 +163,7 @@ def test_a_file_that_compresses_well_is_sent_compressed(tmp_path: Path) -> None:
     assert packed_request(hello, name(random_bytes), tmp_path / name(random_bytes)) is None
     assert packed_request({}, name(floats), tmp_path / name(floats)) is None
     for free, sent in ((len(floats) + 500_000, False), (len(floats) + 2_000_000, True)):
-        disk = {"total": 1 << 30, "free": free}
-        asked = packed_request({**hello, "facts": {"disk": disk}}, name(floats), tmp_path / name(floats))
+        asked = packed_request(hello, name(floats), tmp_path / name(floats), Disk(1 << 30, free))
         assert (asked is not None) is sent, "the compressed bytes lie beside the file for a while"
     assert packed_request({**hello, "parts": {name(floats): 9}}, name(floats), tmp_path / name(floats)) is None
 
