@@ -1,11 +1,11 @@
-"""How often a healthy release is stopped by the regression gate on a busy machine: by first figures alone, and by litefleet's gate.
+"""How often the regression gate stops a healthy release on a busy machine: by first figures alone, and as litefleet does it.
 
     python -m bench.false_stops --rollouts 200 --load 4     # twenty minutes; one sshd on loopback, real Paddle-Lite
 
-Each rollout brings a release with the same files as the one before (another number of proof runs makes it another release), so that
-every stop is false.  Other processes compute meanwhile, each for 1 to 10 s, then as long not: a device that was idle at one proof is
-busy at the next.  "First figures alone" counts the rollouts in which the two proofs differ by more than the gate allows, which
-stopped a rollout before both releases were measured again in turn.
+Each rollout brings a release with the same files as the one before (another number of proof runs makes it another release), so
+that every stop is false.  Other processes compute meanwhile, each for 1 to 10 s, then as long not: a device that was idle at one
+proof is busy at the next.  "First figures alone" counts the rollouts in which the two proofs differ by more than the gate allows,
+which stopped a rollout before both releases were measured again in turn.
 """
 
 from __future__ import annotations
