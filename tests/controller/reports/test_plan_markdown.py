@@ -28,6 +28,14 @@ def test_what_a_reviewer_sees() -> None:
         "",
         "fleet hall · 7 devices · cls · 2.3 MB to send · 2026-11-23T11:30:00Z",
     ]
+    at = lines.index("### Waves")
+    assert lines[at + 2 : at + 7] == [
+        "| wave | devices | to send | which |",
+        "| ---: | ---: | ---: | --- |",
+        "| 1 | 1 | 571 kB | 1 |",
+        "| 2 | 2 | 1.1 MB | 50% |",
+        "| 3 | 2 | 571 kB | 100% |",
+    ]
     at = lines.index("### Changes")
     assert lines[at + 2 : at + 9] == [
         "**cam-\\[01:04\\]** (571 kB each)",
