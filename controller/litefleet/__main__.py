@@ -1,6 +1,6 @@
 """`python -m litefleet`: the command line."""
 
-from litefleet_controller.cli import main
+from litefleet_controller.__main__ import main
 
 if __name__ == "__main__":
     main()

@@ -1,5 +1,14 @@
-"""`python -m litefleet_controller` is `litefleet`."""
+"""The program `litefleet`, also started as `python -m litefleet_controller`."""
 
-from .cli import main
+from __future__ import annotations
 
-main()
+import gc
+
+gc.disable()  # until `main` has begun: what an import makes stays, and looking through it takes a tenth of `status`
+
+from .cli import main  # noqa: E402  imported with the collector off
+
+__all__ = ["main"]
+
+if __name__ == "__main__":
+    main()

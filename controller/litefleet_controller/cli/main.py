@@ -71,6 +71,7 @@ def collect_rarely() -> None:
     """
     gc.freeze()  # what was imported so far stays
     gc.set_threshold(_COLLECTED_AFTER, 10, 10)
+    gc.enable()  # the program's first lines have switched it off
 
 
 def _in_words(error: FindingError) -> str:

@@ -269,9 +269,9 @@ except ImportError as error:  # small systems split the standard library into pa
 """
 
 # A pack has 0.6 to 1.1 times the bytes of the agent (CPython 3.10, 3.11).  Where the agent came within this time, in seconds and
-# the round trip included, the pack comes within the same: a PC's core takes as long for compiling, a board with Arm Cortex-A53
-# takes a second and more.  Behind a slower line, compiling may be quicker.
-FAST_S = 0.25
+# the round trip included, the pack comes within the same.  Most devices with Paddle-Lite are boards, whose Arm core compiles for
+# more than that; a PC compiles for a quarter of it, and loses the rest once at most, behind a line of less than 15 Mbit/s.
+FAST_S = 1.0
 
 # Runs among the loader's names, on a device that lacks the agent.
 _KEEPER = """

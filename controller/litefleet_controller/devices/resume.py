@@ -15,7 +15,7 @@ from typing import Protocol
 
 from litefleet_agent.formats.checked import is_sha
 
-from ..common.checked import mapping_or_empty
+from ..common.checked import mapping_or_empty, sequence_or_empty
 from .agent_client import Request
 
 # Bytes of a delta that is sent as a blob of its own, so that it goes on after a cut; smaller ones begin again.
@@ -43,7 +43,7 @@ async def continued(session: Asker, requests: Sequence[Request], limit_s: float 
 
     One round trip, only where the device has a part of a blob that is to be sent.  Raises as `session.ask`.
     """
-    requests = _apart(requests) if "parts" in session.hello else list(requests)
+    requests = _without_whole(session.hello, _apart(requests)) if "parts" in session.hello else list(requests)
     parts = parts_of(session.hello)
     begun = [i for i, request in enumerate(requests) if request.op == "put" and request.fields["sha256"] in parts]
     if not begun:
@@ -67,6 +67,31 @@ def _apart(requests: Sequence[Request]) -> list[Request]:
             request = Request("rebuild", {**request.fields, "steps": steps})
         found.append(request)
     return found
+
+
+def _without_whole(hello: Mapping[str, object], requests: Sequence[Request]) -> list[Request]:
+    """Return the requests without deltas that the device has whole, since the connection was cut while it used them.
+
+    Freeing space must leave these there: no release names them.
+    """
+    blobs = mapping_or_empty(hello.get("blobs"))
+    used = {request.fields.get("steps") for request in requests if request.op == "rebuild"}
+    there = [
+        request.fields["sha256"]
+        for request in requests
+        if request.op == "put"
+        and request.fields["sha256"] in used
+        and blobs.get(str(request.fields["sha256"])) == request.size
+    ]
+    if not there:
+        return list(requests)
+    left = (request for request in requests if request.op != "put" or request.fields["sha256"] not in there)
+    return [_leaving(request, there) if request.op == "room" else request for request in left]
+
+
+def _leaving(room: Request, blobs: Sequence[object]) -> Request:
+    wanted = sequence_or_empty(room.fields.get("wanted"))
+    return Request("room", {**room.fields, "wanted": [*wanted, *blobs]})
 
 
 @lru_cache(maxsize=8)

@@ -63,6 +63,17 @@ def test_a_large_delta_goes_ahead_as_a_blob_of_its_own() -> None:
     assert [r.size for r in asyncio.run(continued(device, [large]))] == [99_000, 0]
 
 
+def test_a_delta_that_came_whole_before_the_cut_is_left_there_and_not_sent_again() -> None:
+    large, room = Request("rebuild", {"sha256": "2" * 64}, DATA), Request("room", {"bytes": 5, "wanted": ["2" * 64]})
+    apart = Request("rebuild", {"sha256": "2" * 64, "steps": NAME})
+    device = Device(b"")
+    device.hello["blobs"] = {NAME: len(DATA)}
+    sent = asyncio.run(continued(device, [room, large]))
+    assert sent == [Request("room", {"bytes": 5, "wanted": ["2" * 64, NAME]}), apart]
+    device.hello["blobs"] = {NAME: len(DATA) - 1}
+    assert [request.op for request in asyncio.run(continued(device, [room, large]))] == ["room", "put", "rebuild"]
+
+
 def test_the_space_for_a_part_is_not_needed_twice(tmp_path: Path) -> None:
     built = Release("3" * 64, blobs={NAME: tmp_path / NAME})
     (tmp_path / NAME).write_bytes(DATA)
