@@ -38,6 +38,8 @@ def shots(ident: str) -> tuple[Shot, ...]:
         Shot("fleet", "/"),
         Shot("rollout", f"/rollouts/{ident}", height=980),
         Shot("device-dark", "/devices/cam-1", height=820, theme="dark"),
+        Shot("model", "/models/cls", height=760),
+        Shot("model-zh", "/models/cls", height=760, lang="zh"),
         Shot("rollout-zh", f"/rollouts/{ident}", height=980, lang="zh"),
         Shot("fleet-zh", "/", lang="zh"),
         Shot("device-dark-zh", "/devices/cam-1", height=820, theme="dark", lang="zh"),
