@@ -171,6 +171,9 @@ def gathered(pairs: Iterable[tuple[str, Finding]]) -> tuple[FindingGroup, ...]:
     return tuple(sorted(groups, key=lambda g: (weight[g.entry.severity], -len(g.devices), g.entry.code)))
 
 
+_IN_BYTES = ("memory.total", "memory.available", "disk.total", "disk.free")
+
+
 def facts_lines(facts: Mapping[str, object], most: int = 60) -> list[tuple[str, str]]:
     """Return a probe's facts as (dotted name, value) lines, cleaned; at most `most` of them."""
     lines: list[tuple[str, str]] = []
@@ -178,7 +181,8 @@ def facts_lines(facts: Mapping[str, object], most: int = 60) -> list[tuple[str, 
         if len(lines) == most:
             lines.append(("…", "more facts are in the JSON report"))
             break
-        lines.append((sanitize(name, 60), sanitize(value, LINE_LIMIT)))
+        text = human_bytes(value) if name in _IN_BYTES and _sane(value) is not None else value
+        lines.append((sanitize(name, 60), sanitize(text, LINE_LIMIT)))
     return lines
 
 

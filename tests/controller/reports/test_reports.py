@@ -419,6 +419,12 @@ def test_figures_for_people() -> None:
         ("cpu.parts", "A53, A72"),
         ("ok", "yes"),
     ]
+    assert facts_lines({"disk": {"total": 8_000_000_000, "free": "?"}, "memory": {"total": 0, "numbers": 5}}) == [
+        ("disk.total", "8.0 GB"),
+        ("disk.free", "?"),
+        ("memory.total", "0 B"),
+        ("memory.numbers", "5"),
+    ]
 
 
 # --- progress
