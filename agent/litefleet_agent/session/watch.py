@@ -14,7 +14,7 @@ import time
 
 from ..protocol import BlockingStream, Header
 
-HEARTBEAT_S = 10.0  # the interval at which the agent requests a heartbeat
+HEARTBEAT_S = 5.0  # the interval at which the agent requests a heartbeat
 _SILENCE_S = 30.0  # with heartbeats: TCP has sent a lost packet again several times by then
 # While the session waits for a controller that sends no heartbeat (of before): it may convert a model first, and itself waits at
 # most 300 s for a step by default.  While a request runs there is no limit: the session sends an event every five seconds, so

@@ -137,7 +137,7 @@ def request(seconds: float, ticks: bool) -> bytes:
 
 def test_hello_asks_for_heartbeats(root: Path) -> None:
     with Peer(root) as peer:
-        assert peer.ask("hello")["result"]["heartbeat_s"] == 10.0
+        assert peer.ask("hello")["result"]["heartbeat_s"] == 5.0
         peer.send(ALIVE + ALIVE)
         assert "result" in peer.ask("hello")  # they have no answer
         assert peer.end() == (0, b"", "")
