@@ -60,6 +60,7 @@ def honest(service):
     callers = [Honest(service) for _ in range(3)]
     for caller in callers:
         caller.start()
+    until(lambda: all(caller.asked > 1 or caller.wrong for caller in callers))  # who never asked may be let go
     yield callers
     until(lambda: all(caller.asked > 10 or caller.wrong for caller in callers))
     for caller in callers:
