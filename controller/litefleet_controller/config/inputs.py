@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    GetJsonSchemaHandler,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Field, GetJsonSchemaHandler, SerializerFunctionWrapHandler, model_serializer, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from .base import Strict
 from .choices import InputSpec, Numbers
 
 Dim = Annotated[int, Field(ge=1, strict=True)]
@@ -31,10 +24,8 @@ def _numbers(value: object, depth: int = 0) -> Numbers:
     raise ValueError(f"'{value}' is no number, and no list of numbers")
 
 
-class InputConfig(BaseModel):
+class InputConfig(Strict):
     """One input; written as a list of sizes, as one number (its value), or as a mapping."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     plain: tuple[float, ...] = Field(default=(), exclude=True)
     dims: tuple[Dim, ...] = ()

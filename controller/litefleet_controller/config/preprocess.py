@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
+
+from .base import Strict
 
 Side = Annotated[int, Field(ge=1, le=16384, strict=True)]
 
@@ -23,12 +25,6 @@ def _fraction(value: object) -> object:
 Factor = Annotated[float, BeforeValidator(_fraction), Field(allow_inf_nan=False)]
 
 
-class _Strict(BaseModel):
-    """A model that rejects unknown keys and is immutable."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
-
-
 # how a size is given -> the keys that it takes, and those that may come with them
 _WAYS: dict[str, tuple[set[str], set[str]]] = {
     "longest_side": ({"longest_side"}, {"multiple_of"}),
@@ -38,7 +34,7 @@ _WAYS: dict[str, tuple[set[str], set[str]]] = {
 }
 
 
-class ResizeConfig(_Strict):
+class ResizeConfig(Strict):
     """A picture's size: given, or by height with a free width, or by its longest side (at most) or shortest (at least)."""
 
     height: Side | None = None
@@ -72,7 +68,7 @@ class ResizeConfig(_Strict):
         return self
 
 
-class PreprocessConfig(_Strict):
+class PreprocessConfig(Strict):
     """(pixel * scale - mean) / std, after the size and the order of the colours."""
 
     resize: ResizeConfig | None = None

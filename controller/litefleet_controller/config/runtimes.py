@@ -5,19 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    GetJsonSchemaHandler,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, field_validator, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from .base import ArchName, FilePath, TextOrMapping, Version
+from .base import ArchName, FilePath, Strict, TextOrMapping, Version
 from .choices import RuntimeChoice
 
 _RUNTIME_FILES = ("wheel", "folder", "archive", "library")
@@ -99,15 +91,13 @@ class _OneOrSeveral:
 RuntimesConfig = Annotated[tuple[RuntimeConfig, ...], BeforeValidator(_listed), _OneOrSeveral]
 
 
-class PythonsConfig(BaseModel):
+class PythonsConfig(Strict):
     """A mirror of Debian's packages, and archives or folders of one's own by architecture; by default the machine's apt."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     mirror: str = ""  # the URL that `dists/` and `pool/` are under
     suite: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9/.-]{0,60}$")] = "bookworm"
     keyring: FilePath = DEBIAN_KEYRING  # of the keys that the mirror's index is signed with
-    own: dict[ArchName, FilePath] = {}
+    own: dict[ArchName, FilePath] = Field(default={})
 
     @field_validator("mirror")
     @classmethod

@@ -24,7 +24,6 @@ from .language import Speaking
 from .limits import BodyLimit, HostCheck
 from .metrics import Source
 from .notices import telling
-from .roster import roster_of
 from .security import SecurityHeaders
 from .service import Service, service_of
 
@@ -70,9 +69,7 @@ def metrics(request: Request) -> Response:
         raise UsageError("devices= takes yes or no: with yes, each device's own series are added")
     service = service_of(request)
     with service.state() as state:
-        source = Source(
-            state, service.config().fleet, lambda: roster_of(service), service.live.subscribers, service.jobs.running
-        )
+        source = Source(state, service.config().fleet, service.roster, service.live.subscribers, service.jobs.running)
         text = service.metrics.text(source, asked == "yes")
     return Response(text, media_type=CONTENT_TYPE)
 

@@ -10,7 +10,6 @@ from ..operations.device_records import LatestDrift, latest_drift
 from ..project.project import Project
 from ..project.run_fleet import reports_folder
 from .queries.roster import Roster
-from .service import Service
 
 
 class _Kept(NamedTuple):
@@ -19,23 +18,22 @@ class _Kept(NamedTuple):
     roster: Roster
 
 
-_one = threading.Lock()
-_kept: dict[int, _Kept] = {}  # by the service: a process has one, tests have several
+class KeptRoster:
+    """The roster of the project that was asked for last."""
 
+    def __init__(self) -> None:
+        self._one = threading.Lock()
+        self._kept: _Kept | None = None
 
-def roster_of(service: Service) -> Roster:
-    """Return the roster as inventory and kept reports are now; made anew only when one of them changed."""
-    project = service.project()
-    latest = max(reports_folder(project.config).glob("*-reconcile.json"), default=None, key=lambda path: path.name)
-    stamp = _stamp(latest)
-    with _one:
-        kept = _kept.get(id(service))
-        if kept is None or kept.project is not project or kept.stamp != stamp:
-            drift = latest_drift(project.config) if latest else LatestDrift()
-            kept = _Kept(project, stamp, Roster.of(project, drift))
-            _kept.clear()
-            _kept[id(service)] = kept
-        return kept.roster
+    def of(self, project: Project) -> Roster:
+        """Return the roster as inventory and kept reports are now; made anew only when one of them changed."""
+        latest = max(reports_folder(project.config).glob("*-reconcile.json"), default=None, key=lambda path: path.name)
+        stamp = _stamp(latest)
+        with self._one:
+            if self._kept is None or self._kept.project is not project or self._kept.stamp != stamp:
+                drift = latest_drift(project.config) if latest else LatestDrift()
+                self._kept = _Kept(project, stamp, Roster.of(project, drift))
+            return self._kept.roster
 
 
 def _stamp(path: Path | None) -> object:

@@ -19,6 +19,8 @@ from .auth.auth import Auth
 from .jobs import Jobs
 from .live import Live
 from .metrics import KeptMetrics
+from .queries.roster import Roster
+from .roster import KeptRoster
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ class Service:
     settings: ServeSettings = ServeSettings()
     live: Live = field(default_factory=Live)
     metrics: KeptMetrics = field(default_factory=KeptMetrics)
+    kept_roster: KeptRoster = field(default_factory=KeptRoster)
     opened: Opened = field(init=False)
     jobs: Jobs = field(init=False)
     entries: AuditQueue = field(init=False)  # for the audit log
@@ -113,6 +116,10 @@ class Service:
     def project(self) -> Project:
         """Return the project as its files are now.  Raises: ConfigError, UsageError."""
         return self.opened.project()
+
+    def roster(self) -> Roster:
+        """Return the roster of the project, as inventory and kept reports are now.  Raises: ConfigError."""
+        return self.kept_roster.of(self.project())
 
     @contextmanager
     def state(self) -> Iterator[State]:

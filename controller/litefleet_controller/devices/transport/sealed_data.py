@@ -30,8 +30,6 @@ _OF_CONNECTION = (
     "_send",
 )
 _OF_CHANNEL = ("_send_buf", "_send_buf_len", "_send_window", "_send_pktsize", "_send_chan", "_flush_send_buf")
-
-
 _OF_CIPHER = ("_key", "_iv", "_update_iv")
 
 

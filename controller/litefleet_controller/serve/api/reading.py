@@ -28,7 +28,6 @@ from ..auth import Role
 from ..queries.records import Wanted, records_page
 from ..queries.rollouts import Place, RowsWanted, rows_after
 from ..queries.roster import Roster
-from ..roster import roster_of
 from . import schemas
 from .operation import Call, Reply, operation
 from .paging import Paged, Query, gone, last_of, next_page, page
@@ -66,7 +65,7 @@ class DevicesQuery(Paged):
 @operation("GET", "/devices", Role.VIEW, schemas.Devices, usage=404)
 def devices(call: Call, query: DevicesQuery) -> Reply:
     """List what runs on each device, since when, its verdict, drift and last contact; one entry for each model."""
-    selection, roster = Selection(query.select, (query.model,) if query.model else ()), roster_of(call.service)
+    selection, roster = Selection(query.select, (query.model,) if query.model else ()), call.service.roster()
     project = selection.to_read(call.service)
     if selection != EVERYTHING:
         roster = Roster.of(project, roster.drift)
@@ -136,7 +135,7 @@ class LastQuery(Query):
 def device(call: Call, name: str, query: LastQuery) -> Reply:
     """Return one device: facts, releases, why it failed, and its time line."""
     with call.service.state() as state:
-        drift = roster_of(call.service).drift
+        drift = call.service.roster().drift
         return Reply(story_of(state, call.service.project(), drift, name, query.last).to_dict())
 
 

@@ -19,7 +19,6 @@ from ...rollout.conditions import CONDITIONS
 from ..auth import Role, needs, person_of
 from ..queries.device import LatencyPoint, device_page
 from ..queries.fleet import NEW, SORTS, Filters, fleet_page
-from ..roster import roster_of
 from ..service import service_of
 from . import views
 from .render import page
@@ -52,7 +51,7 @@ def number_of(request: Request) -> int:
 def overview(request: Request) -> Response:
     """Show all devices with their status, filtered and paged."""
     service, filters = service_of(request), filters_of(request)
-    roster = roster_of(service)
+    roster = service.roster()
     with service.state() as state:
         found = fleet_page(state, roster, filters)
         open_ones = [one for one in state.rollouts(roster.fleet, 5) if not one.state.over]
@@ -81,7 +80,7 @@ def overview(request: Request) -> Response:
 def one_device(request: Request) -> Response:
     """Show everything that is known of one device."""
     service, name = service_of(request), request.path_params["name"]
-    roster = roster_of(service)
+    roster = service.roster()
     with service.state() as state:
         found = device_page(state, roster, name)
     if found is None:
