@@ -24,7 +24,7 @@ from litefleet_controller.rollout import DeviceState, RolloutState
 
 from tests.e2e.cluster_processes import ClusterProcesses, certificates
 from tests.e2e.conftest import Project
-from tests.e2e.rollout_helpers import current, latest, litefleet, options, quiet, rows
+from tests.e2e.rollout_helpers import audit, current, latest, litefleet, options, quiet, rows
 
 pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
 
@@ -152,6 +152,29 @@ async def test_a_scheduler_that_ends_ends_the_run_and_resume_continues_without_i
         report = await resume(options(job), quiet, "", WaitPolicy.WAVES)
         assert report.exit_code == 0, [o.sentence for o in report.outcomes]
         assert [row.state for row in rows(job)] == [DeviceState.CONFIRMED] * 2
+
+
+@pytest.mark.long
+async def test_the_next_wave_gets_its_files_over_the_cluster_too(
+    project: Projects, fleet: Fleets, cluster: ClusterProcesses
+) -> None:
+    cluster.start("only", "--concurrency", "2")
+    async with fleet("cam-1", "cam-2", "cam-3") as devices:
+        job = project(devices)
+        use(job, cluster.tls)
+        job.policy(waves=[1, "100%"], soak="5s", prepare_next=True)
+        await asyncio.to_thread(cluster.ready)
+        progress = Recorded()
+        report = await roll_out(job, cluster, progress)
+        assert report.exit_code == 0, [o.sentence for o in report.outcomes]
+        assert [row.state for row in rows(job)] == [DeviceState.CONFIRMED] * 3
+        assert "wave 2: 2 of 2 devices had their files before their turn" in progress.messages
+        sent = {outcome.device: outcome.sent_bytes for outcome in report.outcomes}
+        first = max(sent, key=sent.__getitem__)
+        (entry,) = [entry for entry in audit(job) if entry.action == "prepare"]
+        ahead = entry.what["bytes"]
+        assert isinstance(ahead, int)
+        assert all(sent[name] < ahead / 4 for name in sent if name != first), (sent, ahead)
 
 
 @pytest.mark.long
