@@ -30,6 +30,7 @@ class Served:
     client: TestClient
     config: Path
     rollout: str
+    where: str
 
     def ask(self, path: str, status: int = 200) -> Any:
         answer = self.client.get(f"/api/v1{path}")
@@ -80,7 +81,7 @@ def served(where: str, tmp_path: Path) -> Iterator[Served]:
     client = TestClient(app_of(service), base_url="http://127.0.0.1:8470")
     client.headers["authorization"] = f"Bearer {service.auth.users.add('bob', Role.VIEW)}"
     client.headers["accept"] = "application/json"
-    yield Served(client, config, made.id)
+    yield Served(client, config, made.id, where)
     service.entries.close()
     service.opened.close()
 
@@ -109,6 +110,8 @@ def test_pages_of_devices_are_what_the_command_lists(served: Served, asked: str,
 
 
 def test_a_selection_is_paged_too_and_an_unknown_cursor_is_refused(served: Served) -> None:
+    for path in ("/devices", "/models", "/models/cls/releases", "/models/cls/evaluations", "/rollouts", "/reports"):
+        assert "begin again" in served.ask(f"{path}?cursor=____", 404)["detail"]
     found, _ = served.pages("/devices?limit=2&select=d1*,!d10")
     project = litefleet.open_project(served.config, limit="d1*,!d10")
     assert found == [record.to_dict() for record in litefleet.devices(project)]
@@ -131,6 +134,19 @@ def test_a_rollouts_summary_and_pages_are_the_whole_document(served: Served) -> 
     assert devices == whole["devices"]
     assert count == 5
     assert served.pages(f"/rollouts/{served.rollout}/devices?limit=5", "outcomes")[0] == whole["outcomes"]
+
+
+def test_rollouts_are_paged_the_newest_first(served: Served) -> None:
+    with closing(State.open(served.where)) as state:
+        lock = state.acquire("shop", ELSEWHERE)
+        for _ in range(4):
+            state.create(lock, rollout("shop"), rows(1, "abcdef99"), [release("abcdef99")], {})
+        state.release(lock)
+    listed, _ = served.pages("/rollouts", "rollouts")
+    assert listed[-1]["id"] == served.rollout
+    assert served.pages("/rollouts?limit=2", "rollouts") == (listed, 3)
+    for cursor in ("____", _encoded("r-none"), _encoded("\0")):
+        assert "begin again" in served.ask(f"/rollouts?cursor={cursor}", 404)["detail"]
 
 
 def test_the_devices_of_a_rollout_are_chosen_by_state_verdict_wave_and_name(served: Served) -> None:

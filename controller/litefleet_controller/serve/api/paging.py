@@ -57,8 +57,19 @@ def gone() -> ProblemError:
 
 
 def last_of(query: Paged) -> str:
-    """Return the key of the last entry of the page before; "" for the first page, and for a cursor that is none."""
-    return _decoded(query.cursor) if query.cursor else ""
+    """Return the key of the last entry of the page before; "" for the first page.
+
+    Raises: ProblemError 404 for a cursor that no page has given.
+    """
+    if not query.cursor:
+        return ""
+    try:
+        last = base64.urlsafe_b64decode(query.cursor + "=" * (-len(query.cursor) % 4)).decode()
+    except (binascii.Error, ValueError) as error:
+        raise gone() from error
+    if not last:
+        raise gone()
+    return last
 
 
 def next_page(request: Request, last: str) -> dict[str, str]:
@@ -70,10 +81,3 @@ def next_page(request: Request, last: str) -> dict[str, str]:
 
 def _encoded(key: str) -> str:
     return base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")
-
-
-def _decoded(cursor: str) -> str:
-    try:
-        return base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-    except (binascii.Error, ValueError):
-        return ""

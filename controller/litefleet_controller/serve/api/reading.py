@@ -26,14 +26,13 @@ from .. import actions
 from ..actions import EVERYTHING, Selection
 from ..auth import Role
 from ..queries.records import Wanted, records_page
-from ..queries.rollouts import Place, RowsWanted, rows_after
+from ..queries.rollouts import Place, RowsWanted, rollouts_after, rows_after
 from ..queries.roster import Roster
 from . import schemas
 from .operation import Call, Reply, operation
 from .paging import Paged, Query, gone, last_of, next_page, page
 from .problems import ProblemError
 
-_MOST_ROLLOUTS = 10_000
 _MOST_REPORTS = 2000
 
 
@@ -204,9 +203,11 @@ def audit(call: Call, query: AuditQuery) -> Reply:
 def rollouts(call: Call, query: Paged) -> Reply:
     """List the rollouts, the newest first."""
     with call.service.state() as state:
-        found = state.rollouts(call.service.config().fleet, _MOST_ROLLOUTS)
-    shown, headers = page(call.request, query, found, lambda rollout: rollout.id)
-    return Reply(rollouts_dict(shown), headers=headers)
+        found = rollouts_after(state, call.service.config().fleet, last_of(query), query.limit)
+    if found is None:
+        raise gone()
+    shown, more = found
+    return Reply(rollouts_dict(shown), headers=next_page(call.request, shown[-1].id) if more else {})
 
 
 @operation("GET", "/rollouts/{rollout}", Role.VIEW, schemas.Status, usage=404)

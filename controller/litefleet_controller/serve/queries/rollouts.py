@@ -84,6 +84,23 @@ def rollout_list(state: State, fleet: str, page: int = 1) -> RolloutList:
     return RolloutList(found, total, page, pages)
 
 
+def rollouts_after(state: State, fleet: str, after: str, limit: int) -> tuple[tuple[Rollout, ...], bool] | None:
+    """Return at most `limit` rollouts older than `after` ("": the newest ones), and whether older ones follow.
+
+    None where the fleet has no rollout `after`.  Raises: StateError.
+    """
+    mine = rollouts.c.fleet == fleet
+    chosen = sa.select(rollouts).where(mine).order_by(rollouts.c.ordinal.desc())
+    with state.reading() as connection:
+        if after:
+            ordinal = connection.execute(sa.select(rollouts.c.ordinal).where(mine, rollouts.c.id == after)).scalar()
+            if ordinal is None:
+                return None
+            chosen = chosen.where(rollouts.c.ordinal < ordinal)
+        stored = connection.execute(chosen.limit(limit + 1)).all()
+    return tuple(map(rollout_from, stored[:limit])), len(stored) > limit
+
+
 def rollout_page(state: State, fleet: str, rollout_id: str) -> RolloutPage | None:
     """Return a rollout of a fleet; None where there is none.  Raises: StateError."""
     rollout = state.rollout(rollout_id)
