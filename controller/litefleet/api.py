@@ -14,7 +14,7 @@ from litefleet_controller.devices.steps import WaitPolicy
 from litefleet_controller.inspection.model import Inspection, inspect_file
 from litefleet_controller.operations.find import RolloutStatus
 from litefleet_controller.project import Options
-from litefleet_controller.project.project import Project, open_state
+from litefleet_controller.project.project import Project, open_reader
 from litefleet_controller.project.project import open_project as _open_project
 from litefleet_controller.rollout_engine.plan import Plan
 
@@ -122,7 +122,7 @@ def status(project: Project | PathLike, rollout_id: str = "") -> RolloutStatus:
     from litefleet_controller import operations
 
     config = load_config(options_of(project).config)
-    with closing(open_state(config)) as state:
+    with closing(open_reader(config)) as state:
         return operations.read_status(state, config.fleet, rollout_id)
 
 

@@ -41,12 +41,12 @@ def status(
     """Show the state of a rollout, why it stopped, and the commands that apply."""
     from .. import operations
     from ..config import load_config
-    from ..project.project import open_state
+    from ..project.project import open_reader
     from ..reports.status_text import rollouts_dict, rollouts_text, status_document, status_text
 
     settings = load_config(options.config)
     chosen = _selected(options)
-    with closing(open_state(settings)) as state:
+    with closing(open_reader(settings)) as state:
         if every:
             latest = state.rollouts(settings.fleet, 100)
             text = rollouts_text(latest, terminal_width(), colored(), str(state.holder(settings.fleet) or ""))

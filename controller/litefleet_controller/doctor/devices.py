@@ -22,7 +22,7 @@ from ..project import Options
 from ..project.project import Project, open_project, open_state
 from ..project.run_fleet import Stopwatch, fan_out
 from ..state import State
-from ..state.database import sqlite_path
+from ..state.schema import sqlite_path
 from .device_checks import device_facts, judge_device
 from .diagnosis import Diagnosis, Fact, Kind
 

@@ -29,8 +29,7 @@ from ..inspection.model import inspect_file
 from ..project import Options
 from ..project.project import open_project
 from ..signing.signer import Signer
-from ..state.database import HEAD
-from ..state.tables import VERSION_TABLE
+from ..state.schema import HEAD, VERSION_TABLE
 from .datasets import check_dataset
 from .diagnosis import CheckResult, Diagnosis, Kind, fact, failed_check, joined, works
 from .host_programs import check_folder

@@ -29,8 +29,8 @@ from ..project.project import Project, open_project, open_state
 from ..project.run_fleet import fan_out
 from ..rollout.gates import names
 from ..state import State, StateDamaged
-from ..state.database import sqlite_path
 from ..state.model import Confirmed, KnownDevice
+from ..state.schema import sqlite_path
 from .context import ProgressFor, RolloutContext, open_context
 from .run import Stopwatch, end_rollout, interruptible
 

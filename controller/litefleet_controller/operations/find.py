@@ -12,7 +12,7 @@ from ..rollout import DeviceRow, DeviceState, Rollout, RolloutState
 if TYPE_CHECKING:
     from ..devices.outcome import DeviceOutcome
     from ..rollout.conditions import RowSummary
-    from ..state import State
+    from ..state import StateReader
 
 SEARCHED = 20  # latest rollouts
 
@@ -38,7 +38,9 @@ class RolloutStatus:
     sent_besides: int = 0
 
 
-def read_status(state: State, fleet: str, rollout_id: str = "", chosen: Collection[str] | None = None) -> RolloutStatus:
+def read_status(
+    state: StateReader, fleet: str, rollout_id: str = "", chosen: Collection[str] | None = None
+) -> RolloutStatus:
     """Return where a rollout stands, of the chosen devices or of all.
 
     Raises: UsageError for an unknown rollout.
@@ -48,7 +50,7 @@ def read_status(state: State, fleet: str, rollout_id: str = "", chosen: Collecti
     return _status(state, one, rows, state.outcomes(one.id, chosen))
 
 
-def read_status_in_brief(state: State, fleet: str, rollout_id: str = "") -> RolloutStatus:
+def read_status_in_brief(state: StateReader, fleet: str, rollout_id: str = "") -> RolloutStatus:
     """Return where a rollout stands as far as a text shows it.
 
     Raises: UsageError for an unknown rollout.
@@ -60,7 +62,7 @@ def read_status_in_brief(state: State, fleet: str, rollout_id: str = "") -> Roll
 
 
 def _status(
-    state: State, one: Rollout, rows: tuple[DeviceRow, ...], outcomes: tuple[DeviceOutcome, ...]
+    state: StateReader, one: Rollout, rows: tuple[DeviceRow, ...], outcomes: tuple[DeviceOutcome, ...]
 ) -> RolloutStatus:
     return RolloutStatus(
         one,
@@ -73,7 +75,7 @@ def _status(
     )
 
 
-def find_rollout(state: State, fleet: str, rollout_id: str = "", command: str = "") -> Rollout:
+def find_rollout(state: StateReader, fleet: str, rollout_id: str = "", command: str = "") -> Rollout:
     """Return a rollout by its id; without one, the open rollout, else the latest; UsageError when there is none.
 
     With `command` ("abort", "resume", …) only an open one counts; for "retry", the latest that has failed devices to retry.
@@ -102,7 +104,7 @@ def find_rollout(state: State, fleet: str, rollout_id: str = "", command: str = 
     return open_ones[0] if open_ones else latest[0]
 
 
-def to_retry(state: State, rollout: Rollout) -> tuple[DeviceRow, ...]:
+def to_retry(state: StateReader, rollout: Rollout) -> tuple[DeviceRow, ...]:
     """Return a rollout's failed rows, but for devices that a newer rollout or rollback has brought what it asked for."""
     failed = tuple(row for row in state.rows(rollout.id) if row.state is DeviceState.FAILED)
     if not failed:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..devices.transport.ssh import SshTransport
     from ..devices.transport.ssh_config import SshConfig
     from ..devices.visit import SessionFactory
-    from ..state import State
+    from ..state import State, StateReader
 
 
 _MOST_SKIPPED = 5
@@ -237,7 +237,18 @@ def open_state(config: Config) -> State:
     from ..state import State, Subscription  # takes 0.2 s to import, and few commands need it
 
     told = [Subscription(config.fleet, name, frozenset(one.events)) for name, one in config.notify.items()]
-    return State.open(config.state or str(config.store / "state.db"), beside=beside_of(config), told=told)
+    return State.open(_state_of(config), beside=beside_of(config), told=told)
+
+
+def open_reader(config: Config) -> StateReader:
+    """Return the project's state to read a rollout from, created or migrated if needed; StateError when it is unusable."""
+    from ..state import open_reader as opened
+
+    return opened(_state_of(config), beside=beside_of(config))
+
+
+def _state_of(config: Config) -> str:
+    return config.state or str(config.store / "state.db")
 
 
 def beside_of(config: Config) -> Path | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from litefleet_agent.findings import CATALOGUE, Severity
 
@@ -14,15 +14,17 @@ from ..common.checked import sequence_or_empty
 from ..common.text import LINE_LIMIT, json_ready, sanitize
 from ..common.typed_commands import as_typed
 from ..devices.outcome import DeviceOutcome
-from ..operations.find import RolloutStatus
 from ..rollout import DeviceRow, DeviceState, Rollout, RolloutState
 from ..rollout.conditions import CONDITIONS, RowSummary, summary_of, wave_counts
 from ..rollout.windows import next_open, open_until
-from ..state import HistoryEntry
 from .grouping import folded
 from .rollout_summary import Cluster, clusters, idle, mending, next_commands
 from .terminal import Page, engine_settings, plural
 from .values import FindingGroup, human_bytes, human_moment, human_span, until
+
+if TYPE_CHECKING:
+    from ..operations.find import RolloutStatus
+    from ..state import HistoryEntry
 
 _STYLES = {
     RolloutState.PLANNED: "bold",

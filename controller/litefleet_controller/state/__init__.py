@@ -1,26 +1,35 @@
-"""Durable state: what the controller stores between runs, and keeps when it is killed."""
+"""Durable state: what the controller stores between runs, and keeps when it is killed.
+
+A name is imported when it is first used: commands that only read the state start without SQLAlchemy.
+"""
 
 from __future__ import annotations
 
-from .device_history import HistoryEntry, ServiceStatus
-from .fleet_lock import this_process
-from .model import (
-    AuditEntry,
-    Confirmed,
-    Conflict,
-    FleetLock,
-    FleetLocked,
-    FleetLockLost,
-    KnownDevice,
-    Owner,
-    RowChange,
-    StateDamaged,
-    StateError,
-    StateOlder,
-    Transition,
-)
-from .outbox import EVENTS, Notice, Outbox, Subscription
-from .state import State
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .device_history import HistoryEntry, ServiceStatus
+    from .model import (
+        AuditEntry,
+        Confirmed,
+        Conflict,
+        FleetLock,
+        FleetLocked,
+        FleetLockLost,
+        KnownDevice,
+        Owner,
+        RowChange,
+        StateDamaged,
+        StateError,
+        StateOlder,
+        Transition,
+    )
+    from .outbox import EVENTS, Notice, Outbox, Subscription
+    from .owners import this_process
+    from .reader import StateReader
+    from .sqlite_reader import open_reader
+    from .state import State
 
 __all__ = [
     "EVENTS",
@@ -41,7 +50,40 @@ __all__ = [
     "StateDamaged",
     "StateError",
     "StateOlder",
+    "StateReader",
     "Subscription",
     "Transition",
+    "open_reader",
     "this_process",
 ]
+
+_MODULES = {
+    ".device_history": ("HistoryEntry", "ServiceStatus"),
+    ".model": (
+        "AuditEntry",
+        "Confirmed",
+        "Conflict",
+        "FleetLock",
+        "FleetLockLost",
+        "FleetLocked",
+        "KnownDevice",
+        "Owner",
+        "RowChange",
+        "StateDamaged",
+        "StateError",
+        "StateOlder",
+        "Transition",
+    ),
+    ".outbox": ("EVENTS", "Notice", "Outbox", "Subscription"),
+    ".owners": ("this_process",),
+    ".reader": ("StateReader",),
+    ".sqlite_reader": ("open_reader",),
+    ".state": ("State",),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULE_OF:
+        raise AttributeError(name)
+    return getattr(import_module(_MODULE_OF[name], __name__), name)

@@ -9,39 +9,21 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-import re
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from litefleet_agent.formats.checked import shortened
 from sqlalchemy import event, exc
 
-from ..common.files import expanded
 from .model import StateError
-from .tables import VERSION_TABLE, metadata
+from .query import Query, Row
+from .schema import BUSY_S, HEAD, VERSION_TABLE, explained, sqlite_name, sqlite_path, unreadable
+from .tables import metadata
 
-_SENTENCES: tuple[tuple[str, str], ...] = (
-    (r"database is locked", "is busy: another process has been writing for too long; try again, or find out which one"),
-    (r"readonly database|read-only", "cannot be written: give this user the right to write it, or name another in `state`"),
-    (r"unable to open database file|permission denied", "cannot be opened: this user has to read it, and to write in its folder"),
-    (r"disk is full|no space left|could not extend", "has no space left on its disk: free some; nothing was written"),
-    (r"file is not a database", "is no SQLite database: name another file in `state`"),
-    (r"malformed|corrupt|invalid page", "is damaged: put a copy from before in its place; devices keep what they run"),
-    (r"disk i/o error|input/output error", "cannot be read or written: its disk reports errors; check the system's log"),
-    (r"password authentication failed|no password supplied", "refuses this user: check user and password of the URL in `state`"),
-    (r'database "[^"]*" does not exist', "does not exist on its server: create it, or correct the URL in `state`"),
-    (r"append-only", "keeps its audit log from being changed; nothing was written"),
-)  # fmt: skip
-_NO_SERVER = (
-    r"connection (to server|failed|refused|timeout|is bad|timed out)|could not connect|could not translate|"
-    r"failed to resolve|server closed|terminating connection|connection is lost|connection has been closed|"
-    r"consuming input failed|starting up|shutting down|too many (clients|connections)|SSL error"
-)
-HEAD = "0007"  # the last of `migrations/versions`; known here so that a database that is up to date needs no Alembic
 SCRIPTS = Path(__file__).parent / "migrations"
 
 
@@ -50,30 +32,13 @@ def explain(error: exc.DBAPIError, name: str, secrets: tuple[str, ...] = ()) -> 
     message = " ".join(str(error.orig).split())
     for secret in filter(None, secrets):
         message = message.replace(secret, "***")
-    for pattern, sentence in _SENTENCES:
-        if re.search(pattern, message, re.IGNORECASE):
-            return StateError(f"{name} {sentence} ({shortened(message, 300)})")
-    if error.connection_invalidated or re.search(_NO_SERVER, message, re.IGNORECASE):
-        return StateError(
-            f"{name} does not answer: check that its server runs and the URL in `state` ({shortened(message, 300)})"
-        )
-    return StateError(f"{name} rejected a statement; nothing was written ({shortened(message, 300)})")
+    return explained(message, name, error.connection_invalidated)
 
 
-BUSY_S = 15  # how long SQLite waits for another writer
 CONNECT_S = 10
 _WRITING = "litefleet_writing"
 _PG_LOCK = 0x6C69746566  # any number that no other application is likely to use: "litef"
 _SECRET_PARAMETERS = ("password", "sslpassword", "passfile", "sslkey")
-
-
-def sqlite_path(where: str | os.PathLike[str]) -> Path | None:
-    """Return the file that a path or an sqlite:// URL names; None for any other URL."""
-    text = os.fspath(where)
-    scheme, separator, rest = text.partition("://")
-    if not separator:
-        return expanded(text)
-    return expanded(rest.removeprefix("/")) if scheme == "sqlite" else None
 
 
 class Database:
@@ -107,7 +72,7 @@ class Database:
         engine = sa.create_engine(url, connect_args={"timeout": BUSY_S})
         event.listen(engine, "connect", _on_sqlite_connect)
         event.listen(engine, "begin", _on_sqlite_begin)
-        database = cls(engine, f"the state database {path}")
+        database = cls(engine, sqlite_name(path))
         database._prepare(scripts, head)
         return database
 
@@ -165,9 +130,7 @@ class Database:
             try:
                 yield connection
             except (KeyError, TypeError, ValueError) as error:
-                raise StateError(
-                    f"{self.name} holds what this litefleet cannot read: was it changed by hand? ({error!r:.300})"
-                ) from error
+                raise unreadable(self.name, error) from error
 
     @contextlib.contextmanager
     def write(self) -> Iterator[sa.Connection]:
@@ -187,6 +150,23 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+
+
+class ConnectionQuery(Query):
+    """Reads by SQL text in the transaction of a connection."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        super().__init__(connection.dialect.name)
+        self._connection = connection
+
+    def _fetch(self, sql: str, values: Mapping[str, object]) -> tuple[tuple[str, ...], Sequence[Row]]:
+        found = self._connection.execute(_text(sql), values)
+        return tuple(found.keys()), found.fetchall()
+
+
+@lru_cache(maxsize=100)
+def _text(sql: str) -> sa.TextClause:
+    return sa.text(sql)
 
 
 def _one(value: Any) -> str:

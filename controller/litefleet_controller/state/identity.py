@@ -10,14 +10,12 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import secrets
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy as sa
 from litefleet_agent.formats.checked import items, mapping, number, text, whole
 from litefleet_agent.formats.files import read_regular
 from litefleet_agent.releases.atomic import write_atomic
@@ -25,53 +23,17 @@ from litefleet_agent.releases.journal import Told
 
 from ..devices.identity import Identity
 from .model import StateDamaged, StateError, StateOlder
-from .tables import audit, identities
+from .query import Query, Select
 
-_DAMAGED = re.compile("is damaged|is no SQLite database")  # as `database` words it
-_ID_BYTES = 16
+_DAMAGED = re.compile("is damaged|is no SQLite database")  # as `schema` words it
 _MOST_BYTES = 1 << 20
+_IDENTITY = Select("SELECT state, number, past FROM identities WHERE fleet = :fleet", json=("past",))
 
 
-_IDENTITY = sa.select(identities).where(identities.c.fleet == sa.bindparam("of_fleet"))
-_COUNT = sa.update(identities).where(identities.c.fleet == sa.bindparam("of_fleet")).values(number=sa.bindparam("next"))
-
-
-def read_identity(connection: sa.Connection, fleet: str) -> Identity:
+def read_identity(query: Query, fleet: str) -> Identity:
     """Return the identity for a fleet, without an id where there is none yet."""
-    row = connection.execute(_IDENTITY, {"of_fleet": fleet}).first()
+    row = query.first(_IDENTITY, fleet=fleet)
     return Identity(fleet) if row is None else Identity(fleet, row.state, row.number, row.past)
-
-
-def ensure(connection: sa.Connection, fleet: str) -> Identity:
-    """Return the identity for a fleet, made where there is none yet."""
-    found = read_identity(connection, fleet)
-    if found.state:
-        return found
-    made = Identity(fleet, secrets.token_hex(_ID_BYTES), 0)
-    connection.execute(sa.insert(identities).values(fleet=fleet, state=made.state, number=0, past={}))
-    return made
-
-
-def renew_identity(connection: sa.Connection, fleet: str) -> Identity:
-    """Give a fleet's state a new id; numbers that devices got under the old one still count as its own."""
-    old = ensure(connection, fleet)
-    new = Identity(fleet, secrets.token_hex(_ID_BYTES), old.number, {**old.past, old.state: old.number})
-    row = sa.update(identities).where(identities.c.fleet == fleet)
-    connection.execute(row.values(state=new.state, past=dict(new.past)))
-    return new
-
-
-def increase(connection: sa.Connection, fleet: str) -> int:
-    """Increase a fleet's number and return it."""
-    found = ensure(connection, fleet)
-    connection.execute(_COUNT, {"of_fleet": fleet, "next": found.number + 1})
-    return found.number + 1
-
-
-def last_audit(connection: sa.Connection) -> tuple[int, str]:
-    """Return number and hash of the last audit entry, (0, "") for none."""
-    row = connection.execute(sa.select(audit.c.seq, audit.c.hash).order_by(audit.c.seq.desc()).limit(1)).first()
-    return (row.seq, row.hash) if row is not None else (0, "")
 
 
 @dataclass(frozen=True)
@@ -160,6 +122,11 @@ class Beside:
             "emptied, replaced, or restored from a backup.  Nothing was changed.  Put the latest copy in its place, or run "
             "`litefleet state adopt`: what the devices run becomes what is confirmed"
         )
+
+
+def beside_file(database: Path, named: Path | None = None) -> Beside:
+    """Return the file beside an SQLite database: `<database>.id` where no other is named."""
+    return Beside(named or database.with_name(f"{database.name}.id"))
 
 
 def _damaged(what: str, beside: Path, noted: Mapping[str, Noted]) -> StateDamaged:

@@ -1,26 +1,22 @@
-"""Queries over rollouts, their rows and the releases that they use: create, advance, request, read, and drop old ones."""
+"""Rollouts and the releases that they use: create, advance, request, and drop old ones.  `rollout_queries` reads them."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
-import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
-from ..common.checked import mapping
-from ..devices.outcome import DeviceOutcome
 from ..devices.release import Release
-from ..rollout import DeviceRow, DeviceState, IllegalMove, Rollout, RolloutEvent, RolloutState
+from ..rollout import IllegalMove, Rollout, RolloutEvent, RolloutState
 from ..rollout.states import move_rollout
-from .model import Confirmed, Conflict
-from .records import confirmed_from, release_from, release_values, rollout_from, rollout_values, row_from
-from .tables import confirmed, outcomes, releases, rollout_releases, rollout_rows, rollouts, transitions
+from .model import Conflict
+from .records import release_from, release_values, rollout_values
+from .tables import confirmed, releases, rollout_releases, rollout_rows, rollouts, transitions
 from .versions import labelled
 
 _REQUESTS = ("", "pause", "abort")
-_IN_ORDER = (rollout_rows.c.wave, rollout_rows.c.position, rollout_rows.c.device, rollout_rows.c.model)
 
 
 def insert(connection: sa.Connection, rollout: Rollout, now: float) -> Rollout:
@@ -93,48 +89,6 @@ def ask(connection: sa.Connection, rollout_id: str, request: str) -> None:
     if request and RolloutState(state).over:
         raise Conflict(f"{rollout_id} is {state}: there is nothing left to {request}")
     connection.execute(sa.update(rollouts).where(rollouts.c.id == rollout_id).values(request=request))
-
-
-def one(connection: sa.Connection, rollout_id: str) -> Rollout | None:
-    """Return one rollout."""
-    stored = connection.execute(sa.select(rollouts).where(rollouts.c.id == rollout_id)).first()
-    return rollout_from(stored) if stored is not None else None
-
-
-def latest(connection: sa.Connection, fleet: str, limit: int) -> tuple[Rollout, ...]:
-    """Return a fleet's rollouts, the newest first."""
-    newest = sa.select(rollouts).where(rollouts.c.fleet == fleet).order_by(rollouts.c.ordinal.desc())
-    return tuple(rollout_from(stored) for stored in connection.execute(newest.limit(limit)))
-
-
-def rows_of(connection: sa.Connection, rollout_id: str) -> tuple[DeviceRow, ...]:
-    """Return a rollout's rows in the order of wave and position."""
-    found = connection.execute(sa.select(rollout_rows).where(rollout_rows.c.rollout == rollout_id).order_by(*_IN_ORDER))
-    return tuple(row_from(stored) for stored in found)
-
-
-def outcomes_of(
-    connection: sa.Connection, rollout_id: str, chosen: Collection[str] | None = None
-) -> tuple[DeviceOutcome, ...]:
-    """Return the last outcomes in the rows' order; of the chosen devices, or of all."""
-    same = [outcomes.c[name] == rollout_rows.c[name] for name in ("rollout", "device", "model")]
-    as_text = sa.type_coerce(outcomes.c.outcome, sa.Text)
-    found = connection.execute(
-        sa.select(outcomes.c.device, as_text)
-        .join(rollout_rows, sa.and_(*same))
-        .where(outcomes.c.rollout == rollout_id)
-        .order_by(*_IN_ORDER)
-    )
-    texts = (text for device, text in found if chosen is None or device in chosen)
-    return tuple(DeviceOutcome.from_dict(mapping(json.loads(text), "a stored outcome")) for text in texts)
-
-
-def runs_failed(connection: sa.Connection, rollout_id: str) -> tuple[Confirmed, ...]:
-    """Return what was confirmed by a rollout on devices that count as failed in it, where that is its release."""
-    same = [confirmed.c[name] == rollout_rows.c[name] for name in ("rollout", "device", "model", "release")]
-    failed = (rollout_rows.c.state == DeviceState.FAILED.value) & ~rollout_rows.c.forgiven
-    chosen = sa.select(confirmed).join(rollout_rows, sa.and_(*same)).where(rollout_rows.c.rollout == rollout_id, failed)
-    return tuple(confirmed_from(stored) for stored in connection.execute(chosen))
 
 
 def old(connection: sa.Connection, before: float, keep_rollouts: int) -> list[str]:

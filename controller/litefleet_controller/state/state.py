@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,31 @@ import sqlalchemy as sa
 from litefleet_agent.releases.journal import Told
 
 from ..devices.identity import Identity
-from ..devices.outcome import DeviceOutcome
 from ..devices.release import Release
 from ..rollout import DeviceEvent, DeviceRow, Rollout, RolloutEvent
-from . import audit_log, brief, device_history, device_views, devices, fleet_lock, identity, outbox, rollouts, versions
+from . import (
+    audit_log,
+    device_history,
+    device_views,
+    devices,
+    fleet_lock,
+    identity_changes,
+    outbox,
+    rollout_queries,
+    rollouts,
+    versions,
+)
 from . import transitions as row_transitions
-from .brief import StatusInBrief
-from .database import Database, sqlite_path
+from .database import ConnectionQuery, Database
 from .device_history import HistoryEntry, ServiceStatus
 from .device_views import LastRow, RolloutMove
-from .identity import Beside, Noted
-from .model import AuditEntry, Confirmed, Conflict, FleetLock, KnownDevice, Owner, RowChange, StateOlder, Transition
+from .identity import Beside, Noted, beside_file, read_identity
+from .model import AuditEntry, Confirmed, Conflict, FleetLock, KnownDevice, Owner, RowChange, Transition
 from .outbox import Outbox, Subscription
+from .owners import this_process
+from .query import Query
+from .reader import StateReader
+from .schema import sqlite_path
 from .tables import rollouts as rollout_table
 from .tables import transitions
 
@@ -32,7 +45,7 @@ _DAY_S = 86400.0
 _REQUEST = sa.select(rollout_table.c.request).where(rollout_table.c.id == sa.bindparam("of_rollout"))  # asked often
 
 
-class State:
+class State(StateReader):
     """The durable state in a database.
 
     Every method blocks, is one transaction, and is committed and synced when it returns.  Methods that change a rollout take
@@ -47,7 +60,8 @@ class State:
         beside: Beside | None = None,
         told: Sequence[Subscription] = (),
     ) -> None:
-        self._database, self._clock, self._beside = database, clock, beside
+        super().__init__(database.name, clock, beside)
+        self._database = database
         self._told = told  # who is told what happens
 
     @classmethod
@@ -67,32 +81,20 @@ class State:
         path = sqlite_path(where)
         if path is None:
             return cls(Database.open(where), clock, Beside(beside) if beside else None, told)
-        file = Beside(beside or path.with_name(f"{path.name}.id"))
+        file = beside_file(path, beside)
         file.check_file(path)
         with file.names_damage():
             return cls(Database.open(where), clock, file, told)
 
+    @contextmanager
+    def query(self) -> Iterator[Query]:
+        """Read in one transaction, by SQL text."""
+        with self._database.read() as connection:
+            yield ConnectionQuery(connection)
+
     def reading(self) -> AbstractContextManager[sa.Connection]:
         """Return a transaction that only reads, for queries of their own over `tables`; StateError as for every method."""
         return self._database.read()
-
-    def identity(self, fleet: str) -> Identity:
-        """Return the identity under which this state switches a fleet's devices; without an id before the first lock."""
-        with self._database.read() as connection:
-            return identity.read_identity(connection, fleet)
-
-    def check_identity(self, fleet: str) -> None:
-        """Raise StateOlder where this database is older than the file beside it."""
-        if self._beside is not None:
-            self._beside.check(self.identity(fleet), self._database.name)
-
-    def behind(self, fleet: str) -> str:
-        """Return why this database is not the latest copy of a fleet's state, as far as the file beside it shows; else ""."""
-        try:
-            self.check_identity(fleet)
-        except StateOlder as older:
-            return str(older)
-        return ""
 
     def acquire(self, fleet: str, owner: Owner, ttl_s: float = 60.0, adopting: bool = False) -> FleetLock:
         """Lock `fleet` for this controller; FleetLocked while another one is alive.  A takeover from a dead one is logged.
@@ -102,8 +104,8 @@ class State:
         now = self._clock()
         with self._database.write() as connection:
             if not adopting and self._beside is not None:
-                self._beside.check(identity.read_identity(connection, fleet), self._database.name)
-            identity.ensure(connection, fleet)
+                self._beside.check(read_identity(ConnectionQuery(connection), fleet), self._database.name)
+            identity_changes.ensure(connection, fleet)
             lock, dead = fleet_lock.acquire(connection, fleet, owner, ttl_s, now)
             if dead is not None:
                 details = {"fleet": fleet, "from": str(dead), "token": lock.token}
@@ -119,15 +121,12 @@ class State:
         """Release the fleet's lock and write the identity beside the database; nothing happens when the lock was taken over."""
         with self._database.write() as connection:
             fleet_lock.release(connection, lock)
-            ours = identity.read_identity(connection, lock.fleet)
-            noted = Noted(Told(lock.fleet, ours.state, ours.number), identity.last_audit(connection), self._clock())
+            ours = read_identity(ConnectionQuery(connection), lock.fleet)
+            noted = Noted(
+                Told(lock.fleet, ours.state, ours.number), identity_changes.last_audit(connection), self._clock()
+            )
         if self._beside is not None:
             self._beside.write(lock.fleet, noted)
-
-    def holder(self, fleet: str) -> Owner | None:
-        """Return who runs this fleet right now, alive as far as can be known."""
-        with self._database.read() as connection:
-            return fleet_lock.holder(connection, fleet, fleet_lock.this_process(), self._clock())
 
     def create(
         self,
@@ -152,21 +151,6 @@ class State:
             audit_log.append(connection, now, rollout.by or _actor(owner), "rollout created", details)
             return made
 
-    def rollout(self, rollout_id: str) -> Rollout | None:
-        """Return one rollout."""
-        with self._database.read() as connection:
-            return rollouts.one(connection, rollout_id)
-
-    def rollouts(self, fleet: str, limit: int = 20) -> tuple[Rollout, ...]:
-        """Return the latest rollouts, the newest first."""
-        with self._database.read() as connection:
-            return rollouts.latest(connection, fleet, limit)
-
-    def rows(self, rollout_id: str) -> tuple[DeviceRow, ...]:
-        """Return a rollout's rows in the order of wave and position."""
-        with self._database.read() as connection:
-            return rollouts.rows_of(connection, rollout_id)
-
     def move(self, lock: FleetLock, rollout_id: str, changes: Sequence[RowChange]) -> int:
         """Store moves of rows, all or none; Conflict, IllegalMove.
 
@@ -177,7 +161,7 @@ class State:
             rollouts.check_fleet(connection, rollout_id, lock.fleet)
             self._move(connection, rollout_id, changes, self._clock())
             if any(change.event is DeviceEvent.BEGIN for change in changes):
-                return identity.increase(connection, lock.fleet)
+                return identity_changes.increase(connection, lock.fleet)
         return 0
 
     def _move(self, connection: sa.Connection, rollout_id: str, changes: Sequence[RowChange], now: float) -> None:
@@ -204,12 +188,12 @@ class State:
         with self._database.write() as connection:
             fleet_lock.check(connection, lock)
             if renew:
-                identity.renew_identity(connection, lock.fleet)
-            number = identity.increase(connection, lock.fleet)
+                identity_changes.renew_identity(connection, lock.fleet)
+            number = identity_changes.increase(connection, lock.fleet)
             devices.forget_confirmed(connection, [device.device for device in known])
             devices.confirm(connection, entries)
             devices.record_facts(connection, known)
-            ours = identity.read_identity(connection, lock.fleet)
+            ours = read_identity(ConnectionQuery(connection), lock.fleet)
             content = {**details, "fleet": lock.fleet, "state": ours.state, "number": number}
             audit_log.append(connection, self._clock(), actor, "state adopted", content)
             return ours
@@ -274,15 +258,10 @@ class State:
         with self._database.read() as connection:
             return rollouts.latest_release(connection, model, recipe, kind)
 
-    def versions(self) -> Mapping[str, str]:
-        """Return the version of every stored release, for people, by the release's id."""
-        with self._database.read() as connection:
-            return versions.all_versions(connection)
-
     def versions_with(self, named: Sequence[Release]) -> Mapping[str, str]:
         """Return `versions`, and what these releases are or would be stored as."""
         with self._database.read() as connection:
-            stored = versions.all_versions(connection)
+            stored = rollout_queries.all_versions(ConnectionQuery(connection))
             return stored | {r.id: r.version for r in versions.labelled(connection, named, self._clock()) if r.id}
 
     def name_versions(self, lock: FleetLock, named: Sequence[Release]) -> None:
@@ -320,11 +299,6 @@ class State:
         """Return what every device was last confirmed to run, by (device, model)."""
         with self._database.read() as connection:
             return devices.all_confirmed(connection)
-
-    def runs_failed(self, rollout_id: str) -> Mapping[tuple[str, str], Confirmed]:
-        """Return the devices that count as failed in a rollout and ran its release, confirmed, when they were last seen."""
-        with self._database.read() as connection:
-            return {(c.device, c.model): c for c in rollouts.runs_failed(connection, rollout_id)}
 
     def record_history(self, service: ServiceStatus, entries: Sequence[HistoryEntry] = ()) -> None:
         """Store a device's service status and the new entries of its history."""
@@ -375,16 +349,6 @@ class State:
         """Return the latest entries of devices' histories, the oldest first; no devices: of all."""
         with self._database.read() as connection:
             return device_history.history_entries(connection, devices, since, limit)
-
-    def outcomes(self, rollout_id: str, chosen: Collection[str] | None = None) -> tuple[DeviceOutcome, ...]:
-        """Return the last outcome of each row of a rollout that has one, in the rows' order; of the chosen devices, or of all."""
-        with self._database.read() as connection:
-            return rollouts.outcomes_of(connection, rollout_id, chosen)
-
-    def in_brief(self, rollout_id: str) -> StatusInBrief:
-        """Return what a status shows of a rollout's rows and outcomes."""
-        with self._database.read() as connection:
-            return brief.in_brief(connection, rollout_id)
 
     def history(self, rollout_id: str, device: str = "", limit: int = 1000) -> tuple[Transition, ...]:
         """Return the last moves of a rollout's rows, or of one device's, the oldest first."""
@@ -466,9 +430,7 @@ class State:
                 connection.execute(sa.delete(rollout_table).where(rollout_table.c.id == name))
             rollouts.drop_unused_releases(connection, before)
             if old:
-                audit_log.append(
-                    connection, now, _actor(fleet_lock.this_process()), "pruned", {"rollouts": sorted(old)}
-                )
+                audit_log.append(connection, now, _actor(this_process()), "pruned", {"rollouts": sorted(old)})
             return len(old)
 
     def close(self) -> None:

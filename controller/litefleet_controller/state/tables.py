@@ -49,7 +49,6 @@ class Json(sa.types.TypeDecorator[Any]):
         return None if value is None else json.loads(value)
 
 
-VERSION_TABLE = "litefleet_version"  # not Alembic's own name: the database may be shared with other applications
 _GROWING = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # SQLite numbers INTEGER keys only
 _ROW = ("rollout", "device", "model")
 

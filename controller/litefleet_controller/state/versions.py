@@ -42,12 +42,6 @@ def labelled(connection: sa.Connection, named: Iterable[Release], now: float) ->
     return found
 
 
-def all_versions(connection: sa.Connection) -> dict[str, str]:
-    """Return the version of every stored release, by its id."""
-    found = connection.execute(sa.select(releases.c.id, releases.c.version).where(releases.c.version != ""))
-    return {row.id: row.version for row in found}
-
-
 def rename_versions(connection: sa.Connection, named: Sequence[Release]) -> None:
     """Give stored releases the version that litefleet.yaml names for their recipe now."""
     for release in named:

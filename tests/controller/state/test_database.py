@@ -17,8 +17,9 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from litefleet_controller.state import State, StateError
-from litefleet_controller.state.database import HEAD, SCRIPTS, Database
-from litefleet_controller.state.tables import VERSION_TABLE, metadata
+from litefleet_controller.state.database import SCRIPTS, Database
+from litefleet_controller.state.schema import HEAD, VERSION_TABLE
+from litefleet_controller.state.tables import metadata
 
 from tests.controller.state.test_fleet_lock import PATHS
 from tests.controller.support.state_values import ELSEWHERE, Clock, rollout, rows, sql, started

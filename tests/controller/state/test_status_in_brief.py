@@ -16,6 +16,7 @@ from litefleet_controller.rollout import DeviceEvent, DeviceRow, DeviceState
 from litefleet_controller.rollout.conditions import summary_of, wave_counts
 from litefleet_controller.state import FleetLock, State
 from litefleet_controller.state.brief import counts_by_wave
+from litefleet_controller.state.database import ConnectionQuery
 
 from tests.controller.support.state_values import BORN, ELSEWHERE, change, failed, release, rollout, rows, staged
 
@@ -70,7 +71,7 @@ def test_devices_are_counted_by_wave_as_of_rows_that_were_read(state: State) -> 
     fleet_of(state, 20)
     one = state.rollouts("lab")[0]
     with state.reading() as connection:
-        found = counts_by_wave(connection, one.id)
+        found = counts_by_wave(ConnectionQuery(connection), one.id)
     assert found == wave_counts(state.rows(one.id))
     assert {wave: counts["failed"] for wave, counts in found.items()} == {0: 1, 1: 2}
 

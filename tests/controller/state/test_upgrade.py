@@ -12,8 +12,8 @@ from litefleet_controller.operations.resume import continue_with_context
 from litefleet_controller.operations.run import Stopwatch
 from litefleet_controller.rollout import DeviceState, RolloutState
 from litefleet_controller.state import State
-from litefleet_controller.state.database import HEAD
 from litefleet_controller.state.model import Confirmed
+from litefleet_controller.state.schema import HEAD
 
 from tests.controller.support.released_states import DUMPS, POLICY, SCHEMAS, load, story
 from tests.controller.support.state_values import sql

@@ -19,7 +19,7 @@ from litefleet_agent.findings import Finding, finding
 from litefleet_controller.rollout import Policy, Rollout
 from litefleet_controller.state import EVENTS, HistoryEntry, ServiceStatus, State, Subscription
 from litefleet_controller.state.database import SCRIPTS, Database
-from litefleet_controller.state.tables import VERSION_TABLE
+from litefleet_controller.state.schema import VERSION_TABLE
 
 from tests.controller.support.state_values import sql
 from tests.sim.engine_harness import Harness

@@ -16,6 +16,7 @@ from ...rollout import DeviceRow, DeviceState, Rollout
 from ...rollout.conditions import CONDITIONS, STATES_OF, Condition
 from ...state import AuditEntry, State
 from ...state.brief import counts_by_wave
+from ...state.database import ConnectionQuery
 from ...state.records import rollout_from, row_from
 from ...state.tables import audit, outcomes, rollout_rows, rollouts, transitions
 
@@ -108,7 +109,7 @@ def rollout_page(state: State, fleet: str, rollout_id: str) -> RolloutPage | Non
         return None
     holder = state.holder(fleet) if not rollout.state.over else None
     with state.reading() as connection:
-        by_wave = counts_by_wave(connection, rollout_id)
+        by_wave = counts_by_wave(ConnectionQuery(connection), rollout_id)
         told = _rows_in(connection, rollout_id, [DeviceState.FAILED, DeviceState.BLOCKED])
         others = _rows_in(connection, rollout_id, [DeviceState.OFFLINE, DeviceState.CONFIRMED], 200)
         acted = _acted(connection, rollout_id)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from alembic import context
 
-from litefleet_controller.state.tables import VERSION_TABLE, metadata
+from litefleet_controller.state.schema import VERSION_TABLE
+from litefleet_controller.state.tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],
