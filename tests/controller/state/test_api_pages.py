@@ -2,14 +2,17 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import litefleet
 import pytest
+from litefleet.connection import Answer, Connection
+from litefleet.remote import RemoteProject
 from litefleet_agent.findings import Verdict, finding
+from litefleet_controller.common.errors import UsageError
 from litefleet_controller.devices.outcome import DeviceOutcome
 from litefleet_controller.operations.find import read_status
 from litefleet_controller.reports.status_text import status_document
@@ -134,6 +137,34 @@ def test_a_rollouts_summary_and_pages_are_the_whole_document(served: Served) -> 
     assert devices == whole["devices"]
     assert count == 5
     assert served.pages(f"/rollouts/{served.rollout}/devices?limit=5", "outcomes")[0] == whole["outcomes"]
+
+
+class OfAnOlderServer(Connection):
+    """Stands for the network to a server that has no summaries: the requests go to the application in this process."""
+
+    def __init__(self, client: TestClient) -> None:
+        super().__init__("http://127.0.0.1:8470", "unused")
+        self.client = client
+        self.asked: list[str] = []
+
+    def _once(self, method: str, path: str, data: bytes | None, headers: Mapping[str, str]) -> Answer:
+        self.asked.append(path)
+        missing = path.endswith("/summary")
+        answer = self.client.request(method, "/api/v1/unknown" if missing else f"/api/v1{path}", content=data)
+        if answer.status_code >= 300:
+            raise self._refused(answer.status_code, answer.json())
+        return Answer(answer.json())
+
+
+def test_a_server_without_summaries_is_asked_for_the_whole_document(served: Served) -> None:
+    connection = OfAnOlderServer(served.client)
+    project = RemoteProject(connection)
+    found = project.status(served.rollout)
+    assert connection.asked == [f"/rollouts/{served.rollout}/summary", f"/rollouts/{served.rollout}"]
+    here = litefleet.status(served.config, served.rollout)
+    assert (found.rollout, found.rows) == (here.rollout, here.rows)
+    with pytest.raises(UsageError, match="r-none"):
+        project.status("r-none")
 
 
 def test_rollouts_are_paged_the_newest_first(served: Served) -> None:
