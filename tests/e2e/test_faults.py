@@ -62,7 +62,10 @@ def whole_blobs_only(root: Path) -> bool:
     return all(line.split()[0] == Path(line.split()[1]).name for line in sums.splitlines())
 
 
-@pytest.mark.parametrize("cut_after", [30_000, 200_000, 3_000_000, 9_000_000])
+# In the agent, and in the model's file; random ones: test_random_cuts.py.
+@pytest.mark.parametrize(
+    "cut_after", [30_000, 9_000_000, *(pytest.param(n, marks=pytest.mark.long) for n in (200_000, 3_000_000))]
+)
 async def test_a_connection_cut_in_the_middle_of_a_push(fleet: Fleets, project: Projects, cut_after: int) -> None:
     async with fleet("a") as devices, CuttingProxy(devices.devices["a"].port, cut_after) as proxy:
         job = project(devices, model="rec")

@@ -37,6 +37,7 @@ from tests.conftest import environment as interpreter
 Nb = Callable
 Goldens = dict
 toolchain = pytest.mark.toolchain
+OTHER_MODELS = [pytest.param(name, marks=pytest.mark.any_python) for name in ("rec", "det")]
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def reference(path: Path) -> np.ndarray:
 
 
 @toolchain
-@pytest.mark.parametrize("name", ["cls", "rec", "det"])
+@pytest.mark.parametrize("name", ["cls", *OTHER_MODELS])
 def test_a_real_model_answers_as_the_reference_does_alone_and_in_a_batch(name, nb_files, goldens, lite_python, own):
     owner = own(plan(nb_files(name, "x86"), goldens[name], lite_python, name)).ready()
     assert owner.facts.batches is True
@@ -181,7 +182,7 @@ def test_outputs_that_are_no_answers_are_refused_each_alone(nb_files, own, tmp_p
 
 
 @toolchain
-@pytest.mark.parametrize("name", ["cls", "det", pytest.param("rec", marks=pytest.mark.long)])
+@pytest.mark.parametrize("name", ["cls", OTHER_MODELS[1], pytest.param("rec", marks=pytest.mark.long)])
 def test_sizes_that_change_give_what_a_fresh_process_gives(name, nb_files, goldens, lite_python, own):
     how = plan(nb_files(name, "x86"), goldens[name], lite_python, name)
     height = 160 if name == "det" else 48
@@ -237,7 +238,7 @@ def test_with_numpy_2_the_native_engine_serves(nb_files, goldens, own):
 
 
 @toolchain
-@pytest.mark.parametrize("name", ["cls", "rec", "det"])
+@pytest.mark.parametrize("name", ["cls", *OTHER_MODELS])
 def test_a_file_for_arm_never_becomes_ready(name, nb_files, goldens, lite_python, own):
     owner = own(plan(nb_files(name, "arm"), goldens[name], lite_python, name))
     findings, _ = owner.ended()

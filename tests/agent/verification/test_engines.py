@@ -17,6 +17,7 @@ from tests.agent.verification.native.driving import compile_standin, interpreter
 from tests.conftest import environment, lite_environment, paddle_goldens, raw_nb
 
 toolchain = pytest.mark.toolchain
+pytestmark = pytest.mark.any_python  # each test names its interpreters
 WHEEL = "paddlelite==2.13rc0"
 
 
@@ -49,11 +50,20 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return archive_of(lite_environment(), tmp_path_factory.mktemp("archive"))
 
 
+def _combinations() -> list[object]:
+    """Each interpreter with the smallest model, the oldest and the newest with every one; the others are long."""
+    every = [(v, numpy) for v, each in INTERPRETERS.items() for numpy in each]
+    short = {(*how, "cls") for how in every} | {
+        (*how, model) for how in (every[0], every[-1]) for model in ("det", "rec")
+    }
+    combinations = [(*how, model) for how in every for model in ("cls", "det", "rec")]
+    return [c if c in short else pytest.param(*c, marks=pytest.mark.long) for c in combinations]
+
+
 @toolchain
-@pytest.mark.parametrize("model", ["cls", "det", "rec"])
-@pytest.mark.parametrize(("version", "numpy"), [(v, numpy) for v, each in INTERPRETERS.items() for numpy in each])
+@pytest.mark.parametrize(("version", "numpy", "model"), _combinations())
 def test_every_interpreter_and_numpy_verifies_every_model_with_a_release_archive(
-    model: str, version: str, numpy: str, archive: Path, wheel: Path, tmp_path: Path
+    version: str, numpy: str, model: str, archive: Path, wheel: Path, tmp_path: Path
 ) -> None:
     runtime = wheel if (version, numpy) == ("3.11", "2") else archive  # a wheel's package for another interpreter, too
     result = run(model, interpreter(version, numpy), tmp_path / "work", runtime=str(runtime))

@@ -18,7 +18,7 @@ from litefleet_agent.verification.child_process import ChildResult, decode
 from tests.agent.support.real_paddlelite import SHAPES, Verify, codes, opt, run_raw, verifier
 from tests.conftest import environment
 
-pytestmark = pytest.mark.toolchain
+pytestmark = [pytest.mark.toolchain, pytest.mark.any_python]  # verdicts on the oldest Python: test_verify.py
 Nb = Callable  # -> Path; Python 3.7 takes no subscript here
 Goldens = dict
 X86 = ARCHES["x86_64"]

@@ -18,7 +18,7 @@ from litefleet_agent.verification.golden_cases import check_outputs, fits_inputs
 from tests.agent.verification.native.driving import Driven, drive, interpreter
 from tests.conftest import lite_environment, published_wheel, source_models
 
-pytestmark = pytest.mark.toolchain
+pytestmark = [pytest.mark.toolchain, pytest.mark.any_python]  # each test names its interpreter
 Nb = Callable  # -> Path; Python 3.7 takes no subscript here
 Goldens = dict
 NEWEST = "2.13rc0"
