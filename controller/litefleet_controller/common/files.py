@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import fcntl
 import hashlib
@@ -25,6 +24,8 @@ async def locked(path: Path) -> AsyncIterator[None]:
 
     Waits without a limit.  The lock file and its folder are created, and stay.
     """
+    import asyncio  # a tenth of the start of commands that lock nothing
+
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as lock:
         while True:

@@ -35,7 +35,11 @@ NEEDLESS = (
     "sqlalchemy.orm",
     "uv",
 )
-NOT_TO_READ_A_ROLLOUT = ("sqlalchemy", "litefleet_controller.state.state")  # a third of the CPU time of `status`
+NOT_TO_READ_A_ROLLOUT = (
+    "asyncio",
+    "sqlalchemy",
+    "litefleet_controller.state.state",
+)  # they take a third of the time of `status`
 PROGRAM = """
 import sys
 from litefleet_controller.cli import main
@@ -72,3 +76,10 @@ def test_only_the_command_that_is_named_is_made(monkeypatch: pytest.MonkeyPatch)
     assert _with_command([]) is app
     monkeypatch.setenv("_LITEFLEET_COMPLETE", "complete_bash")
     assert _with_command(["status"]) is app
+
+
+def test_plugins_for_pydantic_of_other_packages_are_not_looked_for() -> None:
+    code = "import litefleet_controller.__main__\nfrom pydantic.plugin._loader import get_plugins\nprint(get_plugins())"
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "()"  # where it looked, it returns a view of what it found
