@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from litefleet_agent.findings import Verdict
 from litefleet_controller.demo import DeviceSpec, EmbeddedFleet
@@ -75,6 +76,7 @@ async def test_a_canary_finds_a_bad_release_and_nobody_else_is_touched(fleet: Fl
         }
 
 
+@pytest.mark.long  # with simulated devices: tests/sim/test_simulated_fleet.py
 async def test_devices_that_fail_alike_stop_a_rollout_after_the_second(fleet: Fleets, project: Projects) -> None:
     async with fleet("a", "b", "c", "d", "e") as devices:
         job = project(devices)
@@ -156,6 +158,7 @@ async def test_a_gate_takes_back_what_its_rollout_has_switched_on(fleet: Fleets,
             assert (reverted.kind, str(reverted.state), reverted.parent) == ("rollback", "done", stopped.id)
 
 
+@pytest.mark.long  # with simulated devices: tests/sim/test_simulated_fleet.py
 async def test_a_waves_share_of_failures_stops_it_and_leaves_the_rest(fleet: Fleets, project: Projects) -> None:
     async with fleet("a", "b", "c", "d", "e") as devices:
         job = project(devices)

@@ -38,9 +38,13 @@ def armv7_device(request: pytest.FixtureRequest) -> Iterator[LabDevice]:
     yield from _device(ARMV7, request.param)
 
 
-@pytest.fixture(scope="session", params=[(u, s) for u in (AARCH64, ARMV7) for s in ("sshd", "dropbear")], ids=_name)
+BOTH = [(AARCH64, "sshd"), (ARMV7, "dropbear")]
+CROSSED = [pytest.param(kind, marks=pytest.mark.long) for kind in ((AARCH64, "dropbear"), (ARMV7, "sshd"))]
+
+
+@pytest.fixture(scope="session", params=[*BOTH, *CROSSED], ids=_name)
 def arm_device(request: pytest.FixtureRequest) -> Iterator[LabDevice]:
-    """A running device of each architecture behind each server, for what must hold on all of them."""
+    """A running device of each architecture and of each server, for what must hold on all of them; crossed, they are long."""
     yield from _device(*request.param)
 
 

@@ -14,7 +14,7 @@ from tests.agent.sandbox.site import AGENT, HERE
 from tests.agent.support.real_paddlelite import SHAPES
 from tests.conftest import lite_environment, raw_nb
 
-pytestmark = pytest.mark.toolchain
+pytestmark = [pytest.mark.toolchain, pytest.mark.any_python]  # it runs in Paddle-Lite's own interpreter
 
 # As a worker would: confined first, then numpy and Paddle-Lite are imported, then the model is loaded and run.
 _MODEL = """

@@ -109,6 +109,7 @@ def test_a_hostile_runtime_gets_nothing_that_the_kernel_can_refuse(without: str,
         assert "start a program" not in done
 
 
+@pytest.mark.any_python  # it runs in Paddle-Lite's own interpreter
 @pytest.mark.parametrize("without", ["", "landlock", "seccomp", "landlock,seccomp"])
 def test_a_model_is_verified_on_each_kernel_and_the_proof_says_how(without: str, tmp_path: Path) -> None:
     python = python_without(without, tmp_path, lite_environment())
