@@ -391,9 +391,13 @@ def in_any_shell(script: str, *words: str) -> str:
     csh knows no line break and no exclamation mark in quotes, fish reads backslashes there, a restricted shell starts nothing
     by its path and knows no `exec`: these characters travel as printf's escapes, and sh is looked up.
     """
-    coded = script.translate(_ESCAPED)
+    return _run_coded(script.translate(_ESCAPED), *words)
+
+
+def _run_coded(script: str, *words: str) -> str:
+    """Do as `in_any_shell` with a script whose characters are escaped already."""
     run = 's=$1; shift; eval "$(printf %b "$s")"'
-    return f"sh -c {' '.join(map(shlex.quote, (run, 'litefleet', coded, *words)))}"
+    return f"sh -c {' '.join(map(shlex.quote, (run, 'litefleet', script, *words)))}"
 
 
 def lead(nonce: str) -> bytes:
@@ -424,14 +428,22 @@ class Choice(StrEnum):
     OWN = "own"  # as AUTO, and then one of the device's own that lacks ctypes
 
 
+# The same for all sessions but for these two values, neither of which has a character to escape.
+_CODED_SCRIPT = (
+    _SCRIPT.replace("{stage1}", _STAGE1)
+    .replace("{shared}", SHARED)
+    .replace("{own}", " ".join(OWN_PYTHONS))
+    .translate(_ESCAPED)
+)
+
+
 def command(nonce: str, loader_size: int, python: str = "", choice: Choice = Choice.OWN, root: str = "") -> str:
     """Return the exec command; `loader_size` is what `loader` returned, in bytes.
 
     `python` is the device's interpreter and `root` the agent's root as the inventory names them.
     """
-    stage1 = _STAGE1.format(size=loader_size - len(lead(nonce)), nonce=nonce)
-    script = _SCRIPT.replace("{stage1}", stage1).replace("{shared}", SHARED).replace("{own}", " ".join(OWN_PYTHONS))
-    return in_any_shell(script, python, choice.value, root, nonce)
+    script = _CODED_SCRIPT.replace("{size}", str(loader_size - len(lead(nonce)))).replace("{nonce}", nonce)
+    return _run_coded(script, python, choice.value, root, nonce)
 
 
 def parse_answer(line: bytes, nonce: str) -> Answer | None:
