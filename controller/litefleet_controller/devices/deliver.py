@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from litefleet_agent.facts import Facts
 from litefleet_agent.facts.values import Disk
@@ -31,16 +32,28 @@ def is_special(device: Device) -> bool:
 
 def pushes(hello: Mapping[str, object], built: Release) -> list[Request]:
     """Return the requests that send what the device lacks, and only that."""
+    puts = {sha: Request("put", {"sha256": sha}, path) for sha, (path, _) in _lacking(hello, built).items()}
+    if built.runtime_blob is None or not _lacks_runtime(hello, built):
+        return list(puts.values())
+    sha, _ = built.runtime_blob
+    archive = [puts.pop(sha)] if sha in puts else []
+    return [*archive, Request("runtime", {"key": built.runtime_key, "sha256": sha}), *puts.values()]
+
+
+def _lacks_runtime(hello: Mapping[str, object], built: Release) -> bool:
+    """Return whether the release brings a runtime that is not unpacked on the device."""
+    return built.runtime_blob is not None and built.runtime_key not in sequence_or_empty(hello.get("runtimes"))
+
+
+def _lacking(hello: Mapping[str, object], built: Release) -> dict[str, tuple[Path, int]]:
+    """Return the files that the device lacks by SHA-256, the runtime's first: where each is, and its bytes."""
     present = mapping_or_empty(hello.get("blobs"))
-    missing = {sha: path for sha, path in built.blobs.items() if present.get(sha) != built.sizes[sha]}
-    requests = []
-    unpacked = built.runtime_key in sequence_or_empty(hello.get("runtimes"))
-    if built.runtime_blob is not None and not unpacked:
+    wanted = {}
+    if built.runtime_blob is not None and _lacks_runtime(hello, built):
         sha, path = built.runtime_blob
-        if present.get(sha) != path.stat().st_size:
-            requests.append(Request("put", {"sha256": sha}, path))
-        requests.append(Request("runtime", {"key": built.runtime_key, "sha256": sha}))
-    return requests + [Request("put", {"sha256": sha}, path) for sha, path in missing.items()]
+        wanted[sha] = path, path.stat().st_size
+    wanted |= {sha: (path, built.sizes[sha]) for sha, path in built.blobs.items()}
+    return {sha: found for sha, found in wanted.items() if present.get(sha) != found[1]}
 
 
 def with_blobs(hello: Mapping[str, object], sizes: Mapping[str, object]) -> Mapping[str, object]:
@@ -88,10 +101,9 @@ def packed(hello: Mapping[str, object], disk: Disk, built: Release, requests: Se
 
 def bytes_to_store(hello: Mapping[str, object], built: Release) -> int:
     """Return the bytes that a release takes on a device beside what is there of it."""
-    requests_to_send = pushes(hello, built)
-    unpacked = built.runtime_size if any(r.op == "runtime" for r in requests_to_send) else 0
     parts = parts_of(hello)
-    return sum(r.size - min(parts.get(str(r.fields.get("sha256")), 0), r.size) for r in requests_to_send) + unpacked
+    unpacked = built.runtime_size if _lacks_runtime(hello, built) else 0
+    return sum(size - min(parts.get(sha, 0), size) for sha, (_, size) in _lacking(hello, built).items()) + unpacked
 
 
 def room_request(
