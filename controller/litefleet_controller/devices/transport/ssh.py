@@ -328,6 +328,7 @@ class SshTransport:
                     device.host,
                     device.port,
                     tunnel=tunnel or (),
+                    config=None,  # `ssh_config` has read it; else asyncssh would, and it would win over the inventory
                     options=self._base,
                     **options,
                 )

@@ -62,3 +62,17 @@ def test_a_jump_host_that_is_written_wrong_is_a_sentence(jump: str, tmp_path: Pa
     seen = refusal(tmp_path, Device(name="d", host="192.0.2.1", jump=jump))
     assert seen.startswith(f"the jump host {jump!r} of d cannot be used: ")
     assert len(seen) > len(f"the jump host {jump!r} of d cannot be used: ")
+
+
+@pytest.mark.parametrize("through", ["the device", "its jump host"])
+def test_the_ssh_configuration_does_not_change_a_connection_by_itself(
+    through: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it says of a device is taken over where the inventory leaves it open, by `ssh_config` alone."""
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "config").write_text("Host *\n  HostName 192.0.2.7\n  ProxyCommand echo wrong; exit 1\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    port = closed_port("127.0.0.1")
+    jump = f"127.0.0.1:{port}" if through == "its jump host" else ""
+    device = Device(name="d", host="192.0.2.1" if jump else "127.0.0.1", port=port, jump=jump)
+    assert refusal(tmp_path, device).startswith(f"127.0.0.1:{port}: connection refused")
