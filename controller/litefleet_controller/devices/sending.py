@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 
+from ..common.checked import mapping_or_empty
 from .agent_client import Request, RequestRejected
 from .deliver import deltas, for_neighbours, packed, with_blobs
 from .release import Release
@@ -21,6 +22,8 @@ async def made_there(session: DeviceSession, built: Release, room: list[Request]
     """
     if await _from_the_site(session, built, room):
         room = []
+    if not mapping_or_empty(session.hello.get("blobs")):
+        return room  # nothing to copy from: on a first contact, no thread has to look
     if requests := await asyncio.to_thread(deltas, session.hello, built):
         await _rebuild(session, room, requests, limit_s)
         room = []
