@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 LIMITS := --timeout 300
 # Whole rollouts and real engines first: the many short files at the end keep all processes busy until then.
-HEAVY := $(addprefix tests/,e2e zoo packaging site agent)
+HEAVY := $(addprefix tests/,e2e zoo packaging site sim agent)
 TESTS ?= $(HEAVY) $(filter-out $(HEAVY) tests/lab tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/))) $(wildcard tests/test_*.py)
 LAB ?= lab
 # In this order, before the others: what a rollout may never lose or break, then the service.  The first is the longest, too.

@@ -37,5 +37,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     left = terminalreporter.stats.get(NOT_STARTED, [])
     if left:
         terminalreporter.section(f"{len(left)} tests were not started: their time was over", yellow=True)
-        for report in left:
-            terminalreporter.line(report.nodeid)
+        for name in sorted(report.nodeid for report in left):
+            terminalreporter.line(name)
