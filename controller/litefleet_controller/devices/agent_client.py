@@ -163,7 +163,10 @@ class AgentClient:
     async def _send_agent(self, archive: AgentArchive, interpreter: str) -> bootstrap.Answer:
         """Send the agent to a device that has the interpreter, and bytecode where it asks for what was offered."""
         pack = archive.packs.of(interpreter) if archive.packs is not None else b""
-        await self._send(bootstrap.keeper(len(pack)) + archive.data)
+        keeper = bootstrap.keeper(len(pack))
+        first = _CHUNK - len(keeper)
+        await self._send(keeper + archive.data[:first])
+        await self._send_bytes(archive.data, first)  # in pieces: a copy of it for each device at work takes 0.4 MB
         self.round_trips += 1
         answer = await self._answer()
         if answer.state == "code" and pack:
@@ -288,8 +291,8 @@ class AgentClient:
                 await self._send(ahead + chunk)
                 ahead = b""
 
-    async def _send_bytes(self, data: bytes) -> None:
-        for at in range(0, len(data), _CHUNK):
+    async def _send_bytes(self, data: bytes, start: int = 0) -> None:
+        for at in range(start, len(data), _CHUNK):
             await self._send(data[at : at + _CHUNK])
 
     async def _send(self, data: bytes) -> None:

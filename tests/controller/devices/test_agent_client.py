@@ -74,6 +74,22 @@ def test_an_agent_that_is_missing_is_sent_after_it_was_asked_for() -> None:
     assert (client.round_trips, client.sent_bytes) == (2, len(channel.got))
 
 
+def test_the_agent_is_not_copied_for_each_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken, write = [], ScriptedChannel.write
+
+    async def noted(channel: ScriptedChannel, data: bytes) -> None:
+        taken.append(len(data))
+        await write(channel, data)
+
+    monkeypatch.setattr(ScriptedChannel, "write", noted)
+    archive = replace(ARCHIVE, data=bytes(range(256)) * 2000)
+    ready = Say(boot("ready") + result(1, a=1), after=FIRST + len(KEEPER + archive.data))
+    _, _, channel = start(Say(boot("need"), after=FIRST), ready, archive=archive)
+    assert bytes(channel.got).endswith(KEEPER + archive.data)
+    assert max(taken) == 128 * 1024
+    assert len(taken) == 5  # the opening, and four pieces: as many as the transport makes of one
+
+
 def test_bytecode_is_sent_to_a_device_that_asks_for_what_was_offered(tmp_path: Path) -> None:
     packs = CodePacks(b"", ARCHIVE.sha256, tmp_path, lambda version: [])
     write_kept(tmp_path / f"code-{ARCHIVE.sha256}-cpython-311-a70d0d0a.z", b"the pack", "*.z", 1)
