@@ -177,10 +177,11 @@ def paddle_goldens(model: str) -> list[Path]:
         return [folder / f"{model}{seed}.npz" for seed in (0, 1)]
 
 
-def raw_nb(model: str, targets: str, **flags: str) -> Path:
-    """Return a .nb file of Paddle-Lite's own converter, unchecked; flags as keywords."""
-    lite, source = lite_environment(), source_models()[model]
-    tag = "-".join([model, targets.replace(",", "+"), *(f"{k}={v}" for k, v in sorted(flags.items()))])
+def raw_nb(model: str, targets: str, opt: str = "", **flags: str) -> Path:
+    """Return a .nb file of Paddle-Lite's own converter (`opt`: of an older version), unchecked; flags as keywords."""
+    lite, source = lite_environment(opt) if opt else lite_environment(), source_models()[model]
+    words = [model, targets.replace(",", "+"), *([f"opt{opt}"] if opt else [])]
+    tag = "-".join([*words, *(f"{k}={v}" for k, v in sorted(flags.items()))])
     with _once(f"nb-{tag}") as folder:
         folder.mkdir(exist_ok=True)
         out = folder / "model"

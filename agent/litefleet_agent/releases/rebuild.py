@@ -6,18 +6,21 @@ which base (its index in `bases`), from where in it (the zigzag-coded distance f
 how many bytes are copied.  Where the request has `differences`, so many bytes come after the steps, and the last number is twice
 the length, plus 1 for a copy that is nearly right: to its bytes the next differences are added, modulo 256.  Where it has
 `planes`, the new bytes come in blocks of so many bytes, the last one of fewer: first a byte, the stride (1, 2 or 4), then every
-stride-th byte from the first one on, every stride-th from the second one on, and so forth.  The controller's devices/delta.py
-writes it.  The result counts only when it has the hash that names it.
+stride-th byte from the first one on, every stride-th from the second one on, and so forth.  Where it has `graphs`, all of that
+is said of files whose graphs are turned (graph_offsets.py), and the result's is turned back at the end.  The controller's
+devices/delta.py writes it.  The result counts only when it has the hash that names it.
 """
 
 import os
 import stat
 from contextlib import ExitStack
+from itertools import repeat
 from typing import BinaryIO, Callable, Dict, Iterable, Iterator, NamedTuple, Sequence, Tuple
 
 from ..errors import AgentError
 from ..formats.checked import items, text, whole
 from ..protocol import MAX_BODY, Header
+from .graph_offsets import Base, Graph, graphs_of_request, with_turned
 from .parts import taken
 from .store import Store, StoreError
 
@@ -46,10 +49,11 @@ class RebuildRequest(NamedTuple):
     steps: str = ""  # SHA-256 of the blob that holds the body; "": it came with the request
     differences: int = 0  # bytes after the steps that are added to copies
     planes: int = 0  # bytes of a block of new bytes, which come in planes; 0: as they are
+    graphs: Tuple[Graph, ...] = ()  # that are turned: the result's, and each base's; (): none
 
     @classmethod
     def from_header(cls, header: Header) -> "RebuildRequest":
-        """Read {sha256, size, bases, script, coding, steps, differences, planes}.  Raises AgentError "bad-request"."""
+        """Read {sha256, size, bases, script, coding, steps, differences, planes, graphs}.  Raises AgentError "bad-request"."""
         try:
             bases = tuple(text(base, 64, "`bases`") for base in items(header.get("bases"), MAX_BASES))
             coding = text(header.get("coding"), 20, "`coding`")
@@ -60,8 +64,9 @@ class RebuildRequest(NamedTuple):
             steps = text(header.get("steps", ""), 64, "`steps`")
             differences = whole(header.get("differences", 0), 0, MAX_DIFFERENCES, "`differences`")
             planes = whole(header.get("planes", 0), 0, MAX_BLOCK, "`planes`")
+            graphs = graphs_of_request(header.get("graphs", []), size, len(bases))
             sha256 = text(header.get("sha256"), 64, "`sha256`")
-            return cls(sha256, size, bases, script, coding, steps, differences, planes)
+            return cls(sha256, size, bases, script, coding, steps, differences, planes, graphs)
         except ValueError as error:
             raise AgentError("the request does not fit: %s" % error, "bad-request") from None
 
@@ -74,9 +79,14 @@ def rebuild(store: Store, request: RebuildRequest, body: Iterable[bytes]) -> Non
     if request.steps:
         body = taken(store, request.steps)
     with ExitStack() as stack:
-        bases = [stack.enter_context(_open(store, sha)) for sha in request.bases]
+        files = [stack.enter_context(_open(store, sha)) for sha in request.bases]
         try:
-            store.put(request.sha256, request.size, _result(request, bases, body))
+            graphs = request.graphs[1:] or repeat(Graph())
+            bases = [_base(file, graph) for file, graph in zip(files, graphs)]  # noqa: B905 - 3.7
+            result = _result(request, bases, body)
+            if request.graphs:
+                result = with_turned(result, request.graphs[0])
+            store.put(request.sha256, request.size, result)
         except _Unfit as error:
             raise StoreError(
                 "the blob %s cannot be rebuilt: %s" % (request.sha256[:12], error), "bad-request"
@@ -94,7 +104,13 @@ def _open(store: Store, sha: str) -> BinaryIO:
     return os.fdopen(fd, "rb")
 
 
-def _result(request: RebuildRequest, bases: Sequence[BinaryIO], body: Iterable[bytes]) -> Iterator[bytes]:
+def _base(file: BinaryIO, graph: Graph) -> Base:
+    if graph.end > os.fstat(file.fileno()).st_size:
+        raise _Unfit("the graph of one of its bases ends behind it")
+    return Base(file, graph)
+
+
+def _result(request: RebuildRequest, bases: Sequence[Base], body: Iterable[bytes]) -> Iterator[bytes]:
     """Yield the result's bytes, never more than `request.size`.  Raises _Unfit."""
     new = _Reader(_DECODERS[request.coding](body))
     steps, left = _numbers(b"".join(new.take(request.script))), request.size
@@ -185,15 +201,14 @@ def _numbers(script: bytes) -> Iterator[int]:
         raise _Unfit("its last step is not whole")
 
 
-def _copy(base: BinaryIO, start: int, length: int) -> Iterator[bytes]:
+def _copy(base: Base, start: int, length: int) -> Iterator[bytes]:
     if start < 0:
         raise _Unfit("a step begins before its base does")
-    base.seek(start)
     while length:
-        piece = base.read(min(length, _PIECE))
+        piece = base.read(start, min(length, _PIECE))
         if not piece:
             raise _Unfit("a step ends behind its base")
-        length -= len(piece)
+        start, length = start + len(piece), length - len(piece)
         yield piece
 
 

@@ -126,7 +126,7 @@ def hello(store: Store, facts: Facts, version: str) -> Hello:
         _service(store),
         HEARTBEAT_S,
         store.blobs(PART),
-        rebuild=("zlib", "lzma", "near", "planes") if _has_lzma() else ("zlib", "near", "planes"),
+        rebuild=("zlib", *(["lzma"] if _has_lzma() else []), "near", "planes", "graphs"),
     )
 
 

@@ -11,6 +11,7 @@ import itertools
 import lzma
 import mmap
 import shutil
+import sys
 import tempfile
 import threading
 import zlib
@@ -22,10 +23,12 @@ from typing import IO, NamedTuple, TypeAlias
 
 from litefleet_agent.facts.values import Disk
 from litefleet_agent.formats.checked import is_sha
+from litefleet_agent.releases.graph_offsets import Graph, with_turned
 from litefleet_agent.releases.rebuild import MAX_BASES, MAX_DIFFERENCES, MAX_SCRIPT
 
 from ..common.checked import mapping_or_empty, sequence_or_empty
 from .agent_client import Request
+from .graphs import graph_to_turn, graphs_of, with_turned_graph
 from .near_copies import Content, Copy, differences, with_near_copies
 from .planes import BLOCK, deflated_planes, in_planes
 
@@ -50,6 +53,7 @@ _LZMA = ({"id": lzma.FILTER_LZMA2, "preset": 6 | lzma.PRESET_EXTREME, "lc": 0, "
 _LZMA_OF_BYTES = (
     {"id": lzma.FILTER_LZMA2, "preset": 6 | lzma.PRESET_EXTREME, "lc": 3, "lp": 0, "pb": 0},
 )  # of differences, and of planes
+_GRAPH_FIELD = 20  # bytes that the place of a graph takes in a request's header
 _LOCK = threading.Lock()
 _UNKNOWN_DISK = Disk()
 
@@ -63,16 +67,19 @@ class Delta(NamedTuple):
     body: bytes | Path  # a file, where it is large
     differences: int = 0  # bytes after the steps that are added to what is copied; 0: the steps have no such copies
     planes: int = 0  # bytes of a block of new bytes, which are sent in planes (planes.py); 0: they are sent as they are
+    graphs: tuple[Graph, ...] = ()  # that are turned (graphs.py): the file's, and each base's; (): none
 
     @property
     def size(self) -> int:
         """Bytes of the body."""
-        return self.body.stat().st_size if isinstance(self.body, Path) else len(self.body)
+        return _length(self.body)
 
     def request(self, sha256: str, size: int) -> Request:
         """Return the request that makes the file `sha256` of `size` bytes on a device."""
         fields = {"sha256": sha256, "size": size, "bases": list(self.bases), "script": self.script}
         fields.update({name: n for name, n in (("differences", self.differences), ("planes", self.planes)) if n})
+        if self.graphs:
+            fields["graphs"] = [list(graph) for graph in self.graphs]
         return Request("rebuild", {**fields, "coding": self.coding}, self.body)
 
 
@@ -82,6 +89,7 @@ class Codings(NamedTuple):
     lzma: bool = True
     near: bool = True  # copies that are nearly right
     planes: bool = True
+    graphs: bool = True  # whose offsets are counted from the end
 
     @classmethod
     def of(cls, hello: Mapping[str, object]) -> Codings | None:
@@ -121,24 +129,25 @@ def packed_request(hello: Mapping[str, object], sha256: str, path: Path, disk: D
     if path.name != sha256 or sha256 in begun or codings is None:
         return None
     with _LOCK:  # many devices ask for the same at once
-        found = _packed(path, codings.planes)
+        found = _packed(path, codings.planes, codings.graphs)
     if found is None or (disk.total and disk.free < path.stat().st_size + found.size + _SPARE):
         return None
     return found.request(sha256, path.stat().st_size)
 
 
 @lru_cache(maxsize=8)
-def _packed(path: Path, with_planes: bool) -> Delta | None:
-    """Return a file as new bytes alone, in planes where that is smaller."""
+def _packed(path: Path, with_planes: bool, with_graphs: bool) -> Delta | None:
+    """Return a file as new bytes alone, in planes and with its graph turned where that is smaller."""
     if not _LEAST_SIZE <= _size(path) <= _MOST_PACKED:
         return None
     with ExitStack() as stack:
         data = _mapped(stack, path)
+        graph = graph_to_turn(data) if with_graphs else Graph()
         # lzma saves 3 % more of a model's numbers, and takes a board's CPU ten times as long
-        found = _smallest_zlib(
-            b"", lambda: _pieces(data, 0, len(data)), 6, int(len(data) * _MOST_PACKED_SHARE), with_planes
-        )
-    return Delta((), 0, "zlib", found[0], planes=found[1]) if found else None
+        most = int(len(data) * _MOST_PACKED_SHARE)
+        found = _smallest_zlib(b"", lambda: with_turned(_pieces(data, 0, len(data)), graph), 6, most, with_planes)
+    turned = (graph,) if graph.size else ()
+    return Delta((), 0, "zlib", found[0], planes=found[1], graphs=turned) if found else None
 
 
 def _size(path: Path) -> int:
@@ -160,23 +169,41 @@ def _delta(path: Path, bases: tuple[str, ...], codings: Codings) -> Delta | None
 def make_delta(data: Content, bases: Mapping[str, Content], codings: Codings = _ALL) -> Delta | None:
     """Return how to make `data` from `bases` (SHA-256 to bytes), None where it saves less than 5 % of the bytes.
 
-    With `codings.near`, the smaller one of two ways: with exact copies alone, or with nearly right ones too.
+    The smallest of several ways: with exact copies of the files as they are, or of the files with their graphs turned, for agents
+    with `codings.graphs`; with nearly right copies added to the smaller one of these, for agents with `codings.near`.
     """
-    old = list(bases.values())
-    exact = list(_copies(data, old))
-    found = _made(data, bases, exact, b"", codings)
-    near = with_near_copies(data, old, exact) if codings.near else exact
+    ways = [_Way(data, bases)]
+    if codings.graphs and (graphs := graphs_of(data, list(bases.values()))):
+        file, *others = map(with_turned_graph, (data, *bases.values()), graphs)
+        ways.append(_Way(file, dict(zip(bases, others, strict=True)), graphs))
+    tried = [(way, list(_copies(way.data, list(way.bases.values())))) for way in ways]
+    made = [_made(way, exact, b"", codings) for way, exact in tried]
+    found, (way, exact) = min(zip(made, tried, strict=True), key=lambda pair: _cost(pair[0]))
+    old = list(way.bases.values())
+    near = with_near_copies(way.data, old, exact) if codings.near else exact
     if any(copy.near for copy in near):
-        added = differences(data, old, near)
-        smaller = _made(data, bases, near, added, codings) if len(added) <= MAX_DIFFERENCES else None
-        found = min((delta for delta in (found, smaller) if delta), key=lambda delta: delta.size, default=None)
+        added = differences(way.data, old, near)
+        smaller = _made(way, near, added, codings) if len(added) <= MAX_DIFFERENCES else None
+        found = min(found, smaller, key=_cost)
     return found
 
 
-def _made(
-    data: Content, bases: Mapping[str, Content], copies: Sequence[Copy], added: bytes, codings: Codings
-) -> Delta | None:
+class _Way(NamedTuple):
+    """The bytes that are compared: the files, or the files with their graphs turned."""
+
+    data: Content
+    bases: Mapping[str, Content]
+    graphs: tuple[Graph, ...] = ()
+
+
+def _cost(delta: Delta | None) -> int:
+    """Return the bytes that a delta takes with what it adds to the request's header, for a comparison; many for None."""
+    return delta.size + _GRAPH_FIELD * len(delta.graphs) if delta else sys.maxsize
+
+
+def _made(way: _Way, copies: Sequence[Copy], added: bytes, codings: Codings) -> Delta | None:
     """Return the delta of these copies, with what is added to them; None where it saves too little or has too many steps."""
+    data, bases = way.data, way.bases
     script, rest, used = bytearray(), [], [0] * len(bases)
     position = 0
     for copy in copies:
@@ -205,7 +232,7 @@ def _made(
         packed = min((lzma.compress(whole, filters=chosen) for chosen in filters), key=len)
         if len(packed) <= most and (body is None or len(packed) < _length(body)):
             body, coding = packed, "lzma"
-    return Delta(tuple(bases), len(script), coding, body, len(added), planes) if body is not None else None
+    return Delta(tuple(bases), len(script), coding, body, len(added), planes, way.graphs) if body is not None else None
 
 
 _New: TypeAlias = Callable[[], Iterator[bytes]]  # gives the new bytes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import struct
 import zlib
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from litefleet_agent.facts.values import Disk
 from litefleet_agent.releases.rebuild import RebuildRequest, rebuild
 from litefleet_agent.releases.store import Store
+from litefleet_controller.devices import graphs
 from litefleet_controller.devices.delta import Codings, delta_request, make_delta, packed_request
 from litefleet_controller.devices.planes import deflated_planes, in_planes
 
@@ -118,13 +120,97 @@ def test_a_large_delta_is_a_file_and_takes_little_memory(tmp_path: Path) -> None
     assert request.body.stat().st_size == request.size > 5_900_000
 
 
-@pytest.mark.parametrize("models", [("cls-x86", "cls-arm"), ("rec-x86", "rec-arm")])
-def test_a_model_converted_again_is_copied_but_for_its_topology(tmp_path: Path, nb_files, models) -> None:
-    old, new = (nb_files(*model.split("-")).read_bytes() for model in models)
-    sent = rebuilt(tmp_path, new, [old])
+@pytest.mark.parametrize(
+    ("model", "old", "new", "share"),
+    [
+        ("cls", ("x86",), ("arm",), 0.007),
+        ("cls", ("arm", "2.12"), ("arm",), 0.006),
+        ("rec", ("x86",), ("arm",), 0.001),
+    ],
+)
+def test_a_model_converted_again_costs_less_than_a_hundredth(
+    tmp_path: Path, nb_files: Callable[..., Path], model: str, old: tuple[str, ...], new: tuple[str, ...], share: float
+) -> None:
+    held, wanted = (nb_files(model, *how).read_bytes() for how in (old, new))
+    sent = rebuilt(tmp_path, wanted, [held])
     assert sent is not None
-    assert sent < 16_000  # of 788 kB and 11 MB: the topology, whatever the size of the weights
-    assert sent / len(new) < 0.03
+    assert sent < share * len(wanted)
+
+
+def nb(graph: bytes, weights: bytes) -> bytes:
+    """Return bytes that begin as a .nb does."""
+    return struct.pack("<H16sQ", 2, b"v2.13-rc", len(graph)) + graph + weights
+
+
+def tables(inserted: bytes) -> bytes:
+    """Return a graph whose tables have an offset each that leads to its end; `inserted` lies in its middle."""
+    size = 40_000 + len(inserted)
+    graph = bytearray(noise(20_000, 3) + inserted + noise(20_000, 4))
+    for place in range(0, 20_000, 16):
+        struct.pack_into("<i", graph, place, size - 8 - place % 1024 // 16 * 4 - place)
+    return bytes(graph)
+
+
+WEIGHTS = noise(20_000, 5)
+
+
+def test_graphs_are_turned_for_agents_that_can_turn_them_back(tmp_path: Path) -> None:
+    old, new = nb(tables(b""), WEIGHTS), nb(tables(bytes(40)), WEIGHTS)
+    for data in (old, new):
+        (tmp_path / name(data)).write_bytes(data)
+    sizes = {}
+    for able in (False, True):
+        codings = ["zlib", "lzma", "near", "planes", *(["graphs"] if able else [])]
+        request = delta_request({"rebuild": codings, "blobs": {name(old): len(old)}}, name(new), tmp_path / name(new))
+        assert request is not None
+        assert ("graphs" in request.fields) is able
+        sizes[able] = request.size
+    assert sizes[True] < 0.9 * sizes[False]
+    assert rebuilt(tmp_path / "device", new, [old]) == sizes[True]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.data())
+def test_any_edit_of_a_graph_is_rebuilt_exactly(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    held = tables(b"")
+    pieces = data.draw(st.lists(st.tuples(st.integers(0, 40_000), st.integers(0, 40_000)), max_size=5))
+    graph = b"".join(held[min(p) : max(p)] + data.draw(st.binary(max_size=20)) for p in pieces)
+    other = [nb(graph, WEIGHTS[:5000]), b"no .nb", WEIGHTS]
+    folder = tmp_path_factory.mktemp("device")
+    rebuilt(folder, nb(graph, WEIGHTS), [nb(held, WEIGHTS), *data.draw(st.sampled_from((other, other[1:], [])))])
+
+
+def test_graphs_are_turned_only_where_that_makes_the_delta_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    old = nb(tables(b""), WEIGHTS)
+    same = make_delta(nb(tables(b""), WEIGHTS[:19_000] + noise(900, 6)), {name(old): old})
+    assert same is not None
+    assert not same.graphs, "the graph is the same: nothing is gained"
+    new = nb(tables(bytes(40)), WEIGHTS)
+    for name_of_limit, limit in (("MAX_GRAPHS", 80_039), ("_MOST", len(old) + len(new) - 1)):
+        with monkeypatch.context() as patched:
+            patched.setattr(graphs, name_of_limit, limit)
+            larger = make_delta(new, {name(old): old})
+            assert larger is not None
+            assert not larger.graphs, "an agent holds so many bytes of graphs and no more"
+    found = make_delta(new, {name(old): old})
+    assert found is not None
+    assert found.graphs == ((26, 40_040), (26, 40_000))
+
+
+def test_a_new_model_travels_with_its_graph_turned(tmp_path: Path, nb_files: Callable[..., Path]) -> None:
+    data = nb_files("cls", "arm", quant_model="true", quant_type="QUANT_INT8").read_bytes()
+    (tmp_path / name(data)).write_bytes(data)
+    plain, turned = (
+        packed_request({"rebuild": ["zlib", *more]}, name(data), tmp_path / name(data)) for more in ([], ["graphs"])
+    )
+    assert plain is not None
+    assert turned is not None
+    assert turned.size < 0.95 * plain.size
+    store = Store(str(tmp_path / "device"))
+    store.lock()
+    assert isinstance(turned.body, bytes)
+    rebuild(store, RebuildRequest.from_header(dict(turned.fields)), [turned.body])
+    assert Path(store.blob(name(data))).read_bytes() == data
 
 
 def test_only_files_of_the_store_that_the_device_holds_are_bases(tmp_path: Path) -> None:
