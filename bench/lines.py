@@ -6,9 +6,9 @@ Each line is a TCP relay on loopback before an sshd of its own: half a round tri
 retransmission timer (200 ms and a round trip) by which everything behind waits.  It does not model TCP's congestion window.
 The kernel sees loopback, so that litefleet's window has to find the line's length by the rate, as behind a VPN's relay.
 
-"fresh": the file is not there.  "changed": the old one is there.  "same": the new one is there.  Files for ARM and for ARM and x86
-differ by 24 bytes; those of two opt versions show what a new version costs.  litefleet's agent is on the device; litefleet
-hashes what came, the others do not; scp is `scp -O`.  fabric's `put` is paramiko's, after a look at the target.
+"fresh": the file is not there.  "changed": the old one is there.  "same": the new one is there.  Files for ARM and for ARM
+and x86 differ by 24 bytes; those of two opt versions show what a new version costs.  litefleet's agent is on the device;
+litefleet hashes what came, the others do not; scp is `scp -O`.  fabric's `put` is paramiko's, after a look at the target.
 """
 
 from __future__ import annotations
