@@ -1,7 +1,7 @@
 """What asyncssh does and a connection of ours does not need: a third of the CPU that sending a file takes, three round trips.
 
-asyncssh has no settings for it, so methods are replaced on one connection or channel, and one of its options' class, which acts
-on marked options alone.  Where a later asyncssh has them no more, nothing changes but the time.
+asyncssh has no settings for it, so methods are replaced on one connection or channel.  Where a later asyncssh has them no more,
+nothing changes but the time.
 """
 
 from __future__ import annotations
@@ -14,31 +14,9 @@ import asyncssh
 from asyncssh.logging import SSHLogger
 from asyncssh.public_key import SSHLocalKeyPair
 
-_MARK = "litefleet_names_no_file"
 _MSG_IGNORE = 2  # RFC 4253, section 12
 _LOGIN = b"ssh-userauth"  # RFC 4252
 _ASK, _SIGNED = b"\0", b"\1"  # RFC 4252, section 7: a public key comes without or with a signature
-
-
-def without_thread(options: asyncssh.SSHClientConnectionOptions) -> asyncssh.SSHClientConnectionOptions:
-    """Mark options that name no file, so that those of a connection are made of them at once, and return them.
-
-    asyncssh makes each connection's on a thread, since it may have to read keys and settings from files: a hundred microseconds
-    of work for twice as much that handing it over takes.
-    """
-    made: Any = asyncssh.SSHClientConnectionOptions
-    if not hasattr(made, _MARK) and hasattr(made, "construct"):
-        on_thread = made.construct
-
-        async def construct(given: Any = None, **more: Any) -> Any:
-            if getattr(given, _MARK, False):
-                return made(given, loop=asyncio.get_running_loop(), **more)
-            return await on_thread(given, **more)
-
-        made.construct = construct
-        setattr(made, _MARK, False)
-    setattr(options, _MARK, True)
-    return options
 
 
 def without_ignored_packets(connection: Any) -> None:

@@ -25,7 +25,6 @@ from .lighter import (
     with_signature_at_once,
     without_ignored_packets,
     without_packet_log,
-    without_thread,
 )
 from .sealed_data import with_sealed_data
 from .ssh_config import Proxy, proxy_of
@@ -204,7 +203,7 @@ class SshTransport:
         self._hops = hops
         self._limits = limits or SshLimits()
         self._bandwidth = bandwidth or Bandwidth()
-        base = asyncssh.SSHClientConnectionOptions(
+        self._base = asyncssh.SSHClientConnectionOptions(
             config=None,
             known_hosts=([], [], []),  # nothing is trusted here: every key goes through TrustDecision
             encryption_algs=CIPHERS,
@@ -219,7 +218,6 @@ class SshTransport:
             x509_trusted_certs=None,  # else each connection looks for them in the home folder
             x509_trusted_cert_paths=[],
         )
-        self._base = without_thread(base)
         self._jump_slots: dict[str, asyncio.Semaphore] = {}
 
     @asynccontextmanager

@@ -16,7 +16,6 @@ from litefleet_controller.devices.transport.lighter import (
     with_signature_at_once,
     without_ignored_packets,
     without_packet_log,
-    without_thread,
 )
 
 SENT = bytes(range(256)) * 4096
@@ -242,27 +241,3 @@ def test_a_line_of_the_log_is_made_only_where_it_is_read(caplog: pytest.LogCaptu
             logger.warning("a %s", [Value()])
     assert Value.texts == 2
     assert [record.getMessage() for record in caplog.records] == ["a value", "[chan=0] a value"]
-
-
-def test_options_that_name_no_file_are_made_without_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = asyncssh.SSHClientConnectionOptions
-    options = {"config": None, "client_keys": None, "known_hosts": None, "agent_path": None}
-
-    async def hand_overs(base: Any) -> int:
-        """Return how often a thread had to work for the options of one connection made of these."""
-        loop, count = asyncio.get_running_loop(), 0
-        run = loop.run_in_executor
-
-        def counted(*given: Any) -> Any:
-            nonlocal count
-            count += 1
-            return run(*given)
-
-        monkeypatch.setattr(loop, "run_in_executor", counted)
-        fresh = await made.construct(base, config=None, host="somewhere", port=7, username="me")
-        assert (fresh.host, fresh.port, fresh.username, fresh.known_hosts) == ("somewhere", 7, "me", None)
-        return count
-
-    marked, other = without_thread(made(**options)), made(**options)  # type: ignore[arg-type]
-    assert asyncio.run(hand_overs(marked)) == 0
-    assert asyncio.run(hand_overs(other)) == 1, "asyncssh needs no thread any more: `without_thread` can go"
