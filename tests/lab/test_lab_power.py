@@ -30,7 +30,7 @@ from tests.e2e.cutting_proxy import CuttingProxy
 from tests.lab.arm_devices import LabDevice
 from tests.lab.vm import PYTHON, Machine, VmImage, build_image, machine, why_no_machine
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 Moment = Callable[[LabDevice, CuttingProxy], Awaitable[None]]
 OLD = {"runs": 2, "numpy": "<2"}

@@ -80,9 +80,10 @@ def test_every_page_is_accessible_in_both_themes_and_languages(board: Dashboard,
 def test_the_link_to_the_other_theme_says_so_whatever_the_system_shows(board: Dashboard, visit: Visit) -> None:
     page = visit("view", color_scheme="dark")
     page.click("text=Light")
-    assert page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == "rgb(255, 255, 255)"
+    white = "getComputedStyle(document.documentElement).backgroundColor === 'rgb(255, 255, 255)'"
+    page.wait_for_function(white)  # a click does not wait until the next page has its colours
     page.click("text=Dark")
-    assert page.locator("html[data-theme=dark]").count() == 1
+    page.wait_for_selector("html[data-theme=dark]")
 
 
 def test_a_page_is_small_still_and_asks_no_third_party(board: Dashboard, visit: Visit) -> None:
