@@ -76,7 +76,7 @@ def test_the_large_models_read_quickly(nb_files: MakeNb, name: str, parameters: 
         spent.append(time.process_time() - start)
     assert model.complete
     assert model.parameter_count == parameters
-    assert min(spent) < 0.1
+    assert min(spent) < 0.5  # a loop over the bytes of 11 MB would take seconds
 
 
 @pytest.mark.toolchain
