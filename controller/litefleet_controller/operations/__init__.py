@@ -6,8 +6,9 @@ A name is imported when it is first used: commands that only read the state star
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from ..common.lazy import imported_at_use
 
 if TYPE_CHECKING:
     from ..project.project import open_state
@@ -49,22 +50,18 @@ __all__ = [
     "write_for",
 ]
 
-_MODULES = {
-    "..project.project": ("open_state",),
-    ".adopt": ("Adoption", "adopt_state", "plan_adoption", "state_of"),
-    ".bundle": ("write_for",),
-    ".context": ("RolloutContext", "open_context"),
-    ".find": ("RolloutStatus", "find_rollout", "read_status", "read_status_in_brief"),
-    ".plan": ("plan_offline", "plan_rollout"),
-    ".resume": ("abort", "approve", "pause", "retry", "what_to_abort"),
-    ".rollback": ("RollbackPlan", "Target", "plan_rollback", "roll_back"),
-    ".rollout": ("start_rollout",),
-    ".trust": ("spread_trust",),
-}
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _MODULE_OF:
-        raise AttributeError(name)
-    return getattr(import_module(_MODULE_OF[name], __name__), name)
+__getattr__ = imported_at_use(
+    __name__,
+    {
+        "..project.project": ("open_state",),
+        ".adopt": ("Adoption", "adopt_state", "plan_adoption", "state_of"),
+        ".bundle": ("write_for",),
+        ".context": ("RolloutContext", "open_context"),
+        ".find": ("RolloutStatus", "find_rollout", "read_status", "read_status_in_brief"),
+        ".plan": ("plan_offline", "plan_rollout"),
+        ".resume": ("abort", "approve", "pause", "retry", "what_to_abort"),
+        ".rollback": ("RollbackPlan", "Target", "plan_rollback", "roll_back"),
+        ".rollout": ("start_rollout",),
+        ".trust": ("spread_trust",),
+    },
+)

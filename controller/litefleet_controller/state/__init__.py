@@ -5,8 +5,9 @@ A name is imported when it is first used: commands that only read the state star
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from ..common.lazy import imported_at_use
 
 if TYPE_CHECKING:
     from .device_history import HistoryEntry, ServiceStatus
@@ -57,33 +58,29 @@ __all__ = [
     "this_process",
 ]
 
-_MODULES = {
-    ".device_history": ("HistoryEntry", "ServiceStatus"),
-    ".model": (
-        "AuditEntry",
-        "Confirmed",
-        "Conflict",
-        "FleetLock",
-        "FleetLockLost",
-        "FleetLocked",
-        "KnownDevice",
-        "Owner",
-        "RowChange",
-        "StateDamaged",
-        "StateError",
-        "StateOlder",
-        "Transition",
-    ),
-    ".outbox": ("EVENTS", "Notice", "Outbox", "Subscription"),
-    ".owners": ("this_process",),
-    ".reader": ("StateReader",),
-    ".sqlite_reader": ("open_reader",),
-    ".state": ("State",),
-}
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _MODULE_OF:
-        raise AttributeError(name)
-    return getattr(import_module(_MODULE_OF[name], __name__), name)
+__getattr__ = imported_at_use(
+    __name__,
+    {
+        ".device_history": ("HistoryEntry", "ServiceStatus"),
+        ".model": (
+            "AuditEntry",
+            "Confirmed",
+            "Conflict",
+            "FleetLock",
+            "FleetLockLost",
+            "FleetLocked",
+            "KnownDevice",
+            "Owner",
+            "RowChange",
+            "StateDamaged",
+            "StateError",
+            "StateOlder",
+            "Transition",
+        ),
+        ".outbox": ("EVENTS", "Notice", "Outbox", "Subscription"),
+        ".owners": ("this_process",),
+        ".reader": ("StateReader",),
+        ".sqlite_reader": ("open_reader",),
+        ".state": ("State",),
+    },
+)

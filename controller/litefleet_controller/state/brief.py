@@ -99,14 +99,17 @@ def _of_outcomes(dialect: str) -> tuple[Select, Select, Select]:
     """Return the queries for all bytes sent and how many outcomes need a look, for those with findings, and for both."""
     sent = _SENT[dialect]
     unclear = f"({_SETTINGS[dialect]} OR {sent} IS NULL)"
-    sums = f"SELECT sum({sent}) AS total, sum(CASE WHEN {unclear} THEN 1 ELSE 0 END) AS more FROM outcomes AS o "
+    sums = (
+        f"SELECT sum({sent}) AS total, sum(CASE WHEN {unclear} THEN 1 ELSE 0 END) AS more FROM outcomes AS o "
+        "WHERE o.rollout = :rollout"
+    )
     told = (
         f"SELECT o.outcome, {sent} AS sent FROM outcomes AS o JOIN rollout_rows AS r ON {ROW_OF_OUTCOME} "
         f"WHERE o.rollout = :rollout AND ({_has_findings('o')}"
     )
     order = f") ORDER BY {IN_ORDER}"
     return (
-        Select(f"{sums} WHERE o.rollout = :rollout"),
+        Select(sums),
         Select(f"{told}{order}", json=("outcome",)),
         Select(f"{told} OR {unclear}{order}", json=("outcome",)),
     )

@@ -19,9 +19,8 @@ _ROLLOUT = Select(f"SELECT {ROLLOUT_COLUMNS} FROM rollouts WHERE id = :rollout",
 _LATEST = Select(
     f"SELECT {ROLLOUT_COLUMNS} FROM rollouts WHERE fleet = :fleet ORDER BY ordinal DESC LIMIT :most", _JSON_OF_ROLLOUT
 )
-ROWS_OF = (
-    f"SELECT {ROW_COLUMNS} FROM rollout_rows AS r WHERE r.rollout = :rollout"  # with conditions and order after it
-)
+# Conditions and an order may follow it.
+ROWS_OF = f"SELECT {ROW_COLUMNS} FROM rollout_rows AS r WHERE r.rollout = :rollout"
 ROW_JSON, ROW_FLAGS = ("codes",), ("regressed", "forgiven")
 _ROWS = Select(f"{ROWS_OF} ORDER BY {IN_ORDER}", ROW_JSON, ROW_FLAGS)
 _OUTCOMES = Select(

@@ -24,9 +24,8 @@ def open_reader(where: str | os.PathLike[str], beside: Path | None = None) -> St
     reader = SqliteReader.of_this_schema(path, beside=beside) if path is not None else None
     if reader is not None:
         return reader
-    from .state import (
-        State,
-    )  # a server, or a file that is missing, of another schema, or damaged: it does or says what is due
+    # A server, or a file that is missing, of another schema, or damaged: it does or says what is due.
+    from .state import State
 
     return State.open(where, beside=beside)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import random
 import struct
@@ -17,6 +16,8 @@ from litefleet_agent.releases.graph_offsets import MAX_GRAPHS, Base, Graph, turn
 from litefleet_agent.releases.rebuild import RebuildRequest, rebuild
 from litefleet_agent.releases.store import Store, StoreError
 
+from tests.agent.support.rebuild_steps import leb128, sha
+
 WORDS = st.one_of(
     st.integers(-40_000, 40_000).map(lambda n: struct.pack("<i", n)),
     st.sampled_from((b"conv", b"ut\0\0", b"\x7f\xff\xff\xff", struct.pack("<f", 1.0), struct.pack("<i", -(1 << 31)))),
@@ -28,20 +29,6 @@ def graphs(draw: st.DrawFn) -> bytes:
     """Return words as graphs have them, with zeros between, so that long offsets lead into the graph."""
     words = draw(st.lists(WORDS, max_size=12))
     return b"".join(word + bytes(4 * draw(st.integers(0, 2000))) for word in words) + draw(st.binary(max_size=3))
-
-
-def sha(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def leb128(*numbers: int) -> bytes:
-    out = bytearray()
-    for number in numbers:
-        while number > 127:
-            out.append(number & 127 | 128)
-            number >>= 7
-        out.append(number)
-    return bytes(out)
 
 
 @settings(max_examples=50, deadline=None)

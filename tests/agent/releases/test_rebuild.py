@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import lzma
 import random
 import zlib
@@ -13,22 +12,10 @@ from litefleet_agent.errors import AgentError
 from litefleet_agent.releases.rebuild import RebuildRequest, rebuild
 from litefleet_agent.releases.store import Store, StoreError
 
+from tests.agent.support.rebuild_steps import leb128, sha
+
 BASE = random.Random(7).getrandbits(8 * 300_000).to_bytes(300_000, "big")
 PACK = {"zlib": zlib.compress, "lzma": lzma.compress}
-
-
-def sha(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def leb128(*numbers: int) -> bytes:
-    out = bytearray()
-    for number in numbers:
-        while number > 127:
-            out.append(number & 127 | 128)
-            number >>= 7
-        out.append(number)
-    return bytes(out)
 
 
 @pytest.fixture
